@@ -1,0 +1,98 @@
+"""Search at inference: problems in, one voted answer each out, with the tree that found it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import yaml
+
+from llama_o1 import assemble
+from llama_o1.config import RunConfig
+from llama_o1.errors import RunError
+from llama_o1.learn.checkpoint import latest_checkpoint, load_checkpoint
+from llama_o1.learn.trainer import Learner
+from llama_o1.measure.evaluate import ungraded
+from llama_o1.play.drive import Job, drive
+from llama_o1.play.methods import action_draw, start
+from llama_o1.progress import Rates, bar
+from llama_o1.run import RunFolder
+from llama_o1.tasks.problem import Problem
+from tree.actions import Transitions
+from tree.node import Tree
+from tree.record import to_row
+from tree.vote import Vote, vote
+
+
+class Answered(NamedTuple):
+    """One searched problem."""
+
+    problem: Problem
+    tree: Tree
+    vote: Vote
+    seconds: float  # from the start of the search to the tree's end
+
+    def row(self) -> dict[str, Any]:
+        """As the machine-readable result."""
+        return to_row(
+            self.tree.nodes,
+            problem=self.problem.question,
+            answer=self.vote.answer,
+            confidence=self.vote.confidence,
+            tokens_used=self.tree.tokens_used,
+            seconds=self.seconds,
+            simulations=self.tree.simulations,
+            events=self.tree.events,
+        )
+
+
+def answer(config: RunConfig, problems: Sequence[Problem], *, run: Path | None) -> list[Answered]:
+    """Search every problem under `config.search`; with `run`, by the weights which that run learned."""
+    system = assemble.assemble(config.model, config.engine, seed=config.seed)
+    transitions = Transitions() if run is None else _learned(run, system, config)
+    expander = assemble.expander(system, config.thoughts)
+    limits = expander.limits(config.search.budget_tokens)
+
+    def jobs() -> Iterator[Job]:
+        for i, problem in enumerate(problems):
+            tree = expander.tree(problem.question, Random(f"search/{config.seed}/{i}").getrandbits(63))
+            draw = action_draw(config.search.actions, transitions)
+            yield Job(str(i), tree, start(tree, config.search, limits, draw), expander, ungraded(problem))
+
+    rates = Rates()
+    searches = bar(len(problems), "search", "problem")
+    finished: dict[int, Answered] = {}
+    for job in drive(system.engine, jobs()):
+        rates.add(len(job.tree.nodes) - 1, job.tree.tokens_used)
+        searches.set_postfix(rates.shown, refresh=False)
+        searches.update()
+        i = int(job.name)
+        finished[i] = Answered(problems[i], job.tree, vote(job.tree), rates.seconds)
+    searches.close()
+    return [finished[i] for i in range(len(problems))]
+
+
+def settings_of_run(run: Path) -> dict[str, Any]:
+    """The resolved settings of a run; RunError when the folder holds none."""
+    folder = RunFolder(run)
+    if not folder.config.exists():
+        raise RunError(f"{run} holds no run (no config.yaml); give the folder that `llama-o1 train` wrote")
+    settings: dict[str, Any] = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    return settings
+
+
+def _learned(run: Path, system: assemble.System, config: RunConfig) -> Transitions:
+    """Put the run's last weights into the model and give its transition statistics."""
+    checkpoint = latest_checkpoint(run / "checkpoints")
+    if checkpoint is None:
+        raise RunError(f"{run} has no whole checkpoint yet; let the run finish an iteration")
+    loaded = system.loaded
+    learner = Learner(loaded.model, loaded.special, replace(config.learner, kl_weight=0.0), pad_id=loaded.pad_id)
+    state = load_checkpoint(checkpoint, learner)
+    transitions = Transitions()
+    transitions.restore(state["transitions"])
+    return transitions

@@ -1,0 +1,112 @@
+"""Arguments to frozen configurations: YAML files, dotted overrides, and one clear line for a mistake."""
+
+from __future__ import annotations
+
+import json
+import re
+from argparse import ArgumentError
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TypeVar
+
+from jsonargparse import ArgumentParser, Namespace
+
+from llama_o1.errors import ConfigError
+
+C = TypeVar("C")
+
+
+def parser_of(command: str, description: str, config: type[object] | None = None) -> ArgumentParser:
+    """A parser that reads `--config FILE` and every field of a configuration by dotted name."""
+    parser = ArgumentParser(prog=f"llama-o1 {command}", description=description, exit_on_error=False)
+    if config is not None:
+        parser.add_argument("--config", action="config", help="YAML file; may be given several times, later wins")
+        parser.add_class_arguments(config, as_group=False)
+    return parser
+
+
+def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    """The arguments as given; ConfigError with one line, naming the nearest key for an unknown one."""
+    try:
+        return parser.parse_args(_sets_by_name(arguments))
+    except ArgumentError as error:
+        raise ConfigError(_one_line(str(error), parser)) from None
+
+
+def build(config: type[C], given: Namespace) -> C:
+    """The configuration of these arguments; ConfigError when a value is out of range."""
+    builder = ArgumentParser(exit_on_error=False)
+    builder.add_class_arguments(config, "it")
+    given = Namespace(**{key: value for key, value in vars(given).items() if key != "config"})
+    try:
+        made: C = builder.instantiate(Namespace(it=given)).it
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError(" ".join(str(error).split())) from None
+    return made
+
+
+def value_of(arguments: list[str], flag: str) -> str | None:
+    """The last value given to a flag, before anything is parsed; None when it was not given."""
+    found = None
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        if argument == flag:
+            found = following
+        elif argument.startswith(f"{flag}="):
+            found = argument.partition("=")[2]
+    return found
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`, did you mean X?` for the closest known word, or nothing."""
+    close = get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _sets_by_name(arguments: list[str]) -> list[str]:
+    """`--problems a,b` as the list of problem sets it is short for."""
+    flags = ("--problems", "--evaluation.problems")
+    out: list[str] = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if equals and flag in flags:
+            out += [flag, _named_sets(value)]
+        elif out and out[-1] in flags:
+            out.append(_named_sets(argument))
+        else:
+            out.append(argument)
+    return out
+
+
+def _named_sets(value: str) -> str:
+    if value.lstrip().startswith(("[", "{")):
+        return value
+    return json.dumps([{"name": name.strip()} for name in value.split(",") if name.strip()])
+
+
+_UNKNOWN = (
+    re.compile(r"unrecognized arguments: (?:--)?(?P<key>[\w.+-]+)"),
+    re.compile(r"Option '(?P<key>[^']+)' is not accepted"),
+    re.compile(r"[Kk]ey '(?P<key>[^']+)' is not expected"),
+    re.compile(r"No action for key \W?(?P<key>[\w.]+)"),
+    re.compile(r"Unrecognized option(?:s|\(s\))?:? '?(?P<key>[\w.]+)"),
+)
+
+
+def _one_line(message: str, parser: ArgumentParser) -> str:
+    """The parser's message in one line; an unknown key is named with the nearest known one."""
+    for pattern in _UNKNOWN:
+        match = pattern.search(message)
+        if match is not None:
+            key = match["key"].removesuffix("+")
+            known = _keys(parser)
+            parts = {part for name in known for part in name.split(".")} | _SET_KEYS
+            guess = nearest(key, known) or nearest(key.rpartition(".")[2], parts)
+            return f"unknown setting {key!r}{guess or '; `--help` lists the settings'}"
+    return " ".join(message.split())
+
+
+_SET_KEYS = {"name", "weight", "min_steps", "max_steps", "limit"}
+
+
+def _keys(parser: ArgumentParser) -> list[str]:
+    return [action.dest for action in parser._actions if action.dest not in ("help", "print_config")]

@@ -1,0 +1,74 @@
+"""The command line: what was asked for, checked and handed on. `--help` imports no torch."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+USAGE = """llama-o1: one language model as policy and value, searched as a tree, trained by self-play.
+
+usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
+
+  train    self-play: search problems, learn from the trees, search again
+             llama-o1 train --config configs/nano.yaml
+  search   solve a problem with a tree search, within a budget of tokens
+             llama-o1 search --config configs/nano.yaml --problem "..." --html tree.html
+  inspect  look into what a run has in its replay buffer
+             llama-o1 inspect runs/nano
+  init     add the special tokens to any Hugging Face causal LM
+             llama-o1 init MODEL OUT
+  sft      cold start: teach a model to write our thoughts
+             llama-o1 sft --config configs/nano_coldstart.yaml
+
+Every setting of a YAML file can be given on the command line: --search.budget_tokens 512.
+`llama-o1 COMMAND --help` lists a command's settings, `--print_config` prints them as YAML.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 on success, 2 with one clear line when the user can mend it."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(USAGE)
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from llama_o1 import __version__
+
+        sys.stdout.write(f"llama-o1 {__version__}\n")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        close = get_close_matches(name, COMMANDS, n=1)
+        guess = f", did you mean {close[0]!r}?" if close else ""
+        return _refuse(f"no command {name!r}{guess}; `llama-o1 --help` lists them")
+    return _run(name, rest)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    from llama_o1 import commands
+    from llama_o1.errors import LlamaO1Error
+    from replay.errors import ReplayError
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "transformers", "accelerate"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    try:
+        return int(getattr(commands, name)(arguments))
+    except (LlamaO1Error, ReplayError) as error:
+        return _refuse(" ".join(str(error).split()))
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return _refuse(f"stopped by Ctrl-C{_HOW_TO_GO_ON.get(name, '')}")
+
+
+def _refuse(message: str) -> int:
+    sys.stderr.write(f"llama-o1: {message}\n")
+    return 2
+
+
+COMMANDS = ("train", "search", "inspect", "init", "sft")
+_HOW_TO_GO_ON = {"train": "; nothing acknowledged is lost: go on by the same command with `--resume true`"}

@@ -1,0 +1,46 @@
+"""Which forward pass fits a model: ragged where it proves right, plain otherwise."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import nn
+
+from llama_o1.engine.plain import PlainForward
+from llama_o1.engine.ragged import Feed, RaggedForward
+
+_log = logging.getLogger(__name__)
+
+# Of the logits' spread. A wrong mask or position is off by far more; float32 and bfloat16 by less.
+_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
+_TOLERANCE_HALF = 0.2
+
+
+def make_forward(model: nn.Module, slots: int) -> RaggedForward | PlainForward:
+    """The ragged forward if it gives the model's own logits on a small batch, else the plain one."""
+    try:
+        forward = RaggedForward(model, slots)
+        difference = _difference(forward, PlainForward(model), slots)
+    except Exception as failure:
+        reason = f"{type(failure).__name__}: {failure}"
+    else:
+        if difference <= _TOLERANCE.get(next(model.parameters()).dtype, _TOLERANCE_HALF):
+            return forward
+        reason = f"its logits are off by {difference:.2g} of their spread"
+    _log.warning(
+        "%s cannot use ragged attention and prefix caching (%s); every token computes its whole context anew",
+        type(model).__name__,
+        reason,
+    )
+    return PlainForward(model)
+
+
+def _difference(ragged: RaggedForward, plain: PlainForward, slots: int) -> float:
+    """Largest difference of the logits after chunks and single tokens, over their standard deviation."""
+    rows = [[0, 1, 2, 0, 1, 1, 2, 2], [2, 1, 0, 0]][:slots]
+    ragged.reserve(8)
+    ragged.logits([Feed(row[:3], 0) for row in rows])
+    found = ragged.logits([Feed(row, 3) for row in rows]).float()
+    expected = plain.logits([Feed(row, 0) for row in rows]).float()
+    return float((found - expected).abs().max() / expected.std())

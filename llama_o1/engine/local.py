@@ -1,0 +1,198 @@
+"""The engine of one process: any Hugging Face causal LM, many requests in one batch.
+
+Every step feeds each running row what it has not seen (a drawn token, a forced block or a whole
+context) in one forward pass, and draws the next tokens. A finished row's place is taken at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from llama_o1.engine.batch import Batch
+from llama_o1.engine.draw import draw, rating_value
+from llama_o1.engine.forward import make_forward
+from llama_o1.engine.protocol import EngineFigures, Reply, Request
+from llama_o1.engine.queue import RequestQueue
+from llama_o1.engine.row import Row
+from llama_o1.engine.sampling import uniforms
+from llama_o1.errors import EngineError
+
+
+class LocalEngine:
+    """An `Engine` over a torch module, which a learner may share: nothing of it is copied or changed."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        slots: int = 64,
+        max_context: int | None = None,
+        cache_bytes: int = 1 << 30,
+    ) -> None:
+        """`max_context` None: the model's own; `cache_bytes` limits the prefix cache, 0 turns it off."""
+        if slots < 1:
+            raise EngineError(f"slots must be at least 1, got {slots}")
+        self._slots = slots
+        self._cache_bytes = cache_bytes
+        self._queue = RequestQueue(_vocab_size(model), _max_context(model, max_context))
+        self._closed = False
+        self._take(model)
+
+    @property
+    def max_context(self) -> int:
+        """Positions of context and sample together."""
+        return self._queue.max_context
+
+    @property
+    def slots(self) -> int:
+        """Samples worked on at once."""
+        return self._slots
+
+    def submit(self, key: Hashable, request: Request) -> None:
+        """Queue a request."""
+        self._check_open()
+        self._queue.submit(key, request)
+
+    def poll(self) -> list[tuple[Hashable, Reply]]:
+        """Work until at least one reply is ready and return all that are.
+
+        A program that forces what cannot be fed is an EngineError; its request alone is dropped.
+        """
+        self._check_open()
+        # Not inference_mode: buffers that a model makes on the way (dynamic RoPE) must stay fit for training.
+        with torch.no_grad(), _evaluating(self._model):
+            while not self._queue.is_ready and (self._queue.waiting or self._batch.rows):
+                self._step()
+        return self._queue.take_ready()
+
+    def cancel(self, key: Hashable) -> None:
+        """Forget a request."""
+        self._check_open()
+        self._queue.cancel(key)
+        self._sweep()
+
+    def load(self, weights: object, version: int) -> None:
+        """Take a module (None: the one there is, changed in place) as this version."""
+        self._check_open()
+        self._queue.check_idle()
+        if weights is not None and not isinstance(weights, nn.Module):
+            raise EngineError(f"weights must be a torch module or None, got {type(weights).__name__}")
+        if weights is not None and weights is not self._model:
+            self._check_fit(weights)
+            self._take(weights)
+        self._batch.clear_cache()
+        self._queue.version = version
+
+    def figures(self) -> EngineFigures:
+        """The counters so far."""
+        self._check_open()
+        return self._queue.counters.figures(self._slots)
+
+    def close(self) -> None:
+        """Free the model and all keys and values; later calls are errors."""
+        self._closed = True
+        self.__dict__.pop("_model", None)
+        self.__dict__.pop("_batch", None)
+
+    def _step(self) -> None:
+        """Admit, feed, draw: one forward pass."""
+        for row in self._batch.admit(self._queue.waiting):
+            self._queue.counters.add_context(row.cached, len(row.request.context) - row.cached)
+        rows = self._batch.rows
+        logits = self._batch.logits()
+        self._queue.counters.add_step(len(rows))
+        self._draw(rows, logits)
+        failures = [failure for row in rows if (failure := self._advance(row)) is not None]
+        self._sweep()
+        if failures:
+            raise failures[0]
+
+    def _draw(self, rows: list[Row], logits: Tensor) -> None:
+        """Give every running row its next token, and every ended one its value."""
+        drawing = [i for i, row in enumerate(rows) if row.stopped is None]
+        for i, row in enumerate(rows):
+            if row.stopped is not None and row.request.rating is not None:
+                row.value = rating_value(logits[i], *row.request.rating)
+        if not drawing:
+            return
+        drawn = draw(
+            logits if len(drawing) == len(rows) else logits[drawing],
+            [rows[i].request.temperature for i in drawing],
+            uniforms(
+                [rows[i].request.seed for i in drawing],
+                [rows[i].number for i in drawing],
+                [len(rows[i].ids) for i in drawing],
+            ),
+        )
+        for i, token, *statistics in zip(drawing, *drawn, strict=True):
+            rows[i].append_drawn(token, *statistics)
+
+    def _advance(self, row: Row) -> EngineError | None:
+        """Ask a row's program what comes next and file the row when that is nothing; the error it made."""
+        valued = row.stopped is not None
+        try:
+            row.advance()
+        except EngineError as error:
+            self._queue.drop(row.ticket)
+            return error
+        if valued or (row.stopped is not None and row.request.rating is None):
+            self._queue.finish(row)
+            self._batch.release(row)
+        return None
+
+    def _sweep(self) -> None:
+        """Free the places of requests that were dropped."""
+        for row in self._batch.rows:
+            if not self._queue.knows(row.ticket):
+                self._batch.release(row)
+
+    def _take(self, model: nn.Module) -> None:
+        self._model = model
+        with torch.no_grad(), _evaluating(model):
+            forward = make_forward(model, self._slots)
+        self._batch = Batch(forward, self._slots, self._cache_bytes)
+
+    def _check_fit(self, model: nn.Module) -> None:
+        if _vocab_size(model) != self._queue.vocab_size:
+            raise EngineError(
+                f"new weights have a vocabulary of {_vocab_size(model)}, expected {self._queue.vocab_size}; "
+                "make a new engine for another model"
+            )
+        _max_context(model, self.max_context)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed; make a new one")
+
+
+def _vocab_size(model: nn.Module) -> int:
+    return int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+
+
+def _max_context(model: nn.Module, asked: int | None) -> int:
+    """Positions to use: all that the model has, unless fewer are asked for."""
+    config = model.config.get_text_config()  # type: ignore[operator, union-attr]
+    held: int | None = getattr(config, "max_position_embeddings", None)
+    if asked is None:
+        if held is None:
+            raise EngineError("the model's config has no max_position_embeddings; set max_context")
+        return held
+    if asked < 1 or (held is not None and asked > held):
+        raise EngineError(f"max_context must be from 1 to the model's {held} positions, got {asked}")
+    return asked
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode; every module gets its own mode back."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

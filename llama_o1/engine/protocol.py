@@ -1,0 +1,141 @@
+"""What every engine is: requests in, replies out, in any order.
+
+An engine continues token ids. It knows no trees, no problems and no training.
+Letters of a shape: T tokens of one sample (forced and sampled).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+StopReason = Literal["program", "stop", "allowance"]
+Int32 = npt.NDArray[np.int32]
+Float32 = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
+
+
+class Draw(NamedTuple):
+    """A program's answer: sample the next token from the policy."""
+
+
+class Force(NamedTuple):
+    """A program's answer: append these ids; the policy has no say in them."""
+
+    ids: tuple[int, ...]
+
+
+class Halt(NamedTuple):
+    """A program's answer: the sample ends here."""
+
+
+Step = Draw | Force | Halt
+
+
+@runtime_checkable
+class Program(Protocol):
+    """What is forced where: a pure function of the tokens so far.
+
+    Asked before every token, the first included, until it halts. Must be pure: engines may ask
+    it again, for a part of the tokens, or from the start.
+    """
+
+    def __call__(self, ids: Sequence[int]) -> Step:
+        """What comes after `ids`, the sample's own tokens so far (the context is not in it)."""
+        ...
+
+
+def free_running(ids: Sequence[int]) -> Step:
+    """A program that forces nothing."""
+    return Draw()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One context to continue: filled by play/, read by an engine."""
+
+    context: tuple[int, ...]
+    max_tokens: int  # allowance of one sample, forced tokens included; 0: only the value is read
+    seed: int  # with the sample's number, decides every draw: alone or inside any batch
+    program: Program = free_running
+    num_samples: int = 1
+    temperature: float = 1.0  # 0: the likeliest token
+    stop: frozenset[int] = frozenset()  # a sampled one ends the sample, unless the program then forces
+    rating: tuple[int, int] | None = None  # (positive, negative) ids; None: no value is wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One continuation. Arrays have one entry a token, forced tokens included."""
+
+    ids: Int32  # [T]
+    sampled: Bool  # [T] False where the program forced the token
+    logprobs: Float32  # [T] under the sampled distribution, temperature included; NaN where forced
+    entropy: Float32 | None  # [T] nats, at temperature 1; NaN where forced; None: the engine gives none
+    varentropy: Float32 | None  # [T] nats squared, as entropy
+    value: float | None  # P(positive) / (P(positive) + P(negative)) after the last token
+    stopped: StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for one request."""
+
+    samples: tuple[Sample, ...]
+    version: int  # of the weights that made every token of it
+    cached_prefix: int  # context tokens that needed no forward pass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFigures:
+    """Counters since the engine was made; rates are left to whoever has a clock."""
+
+    sampled_tokens: int
+    forced_tokens: int
+    prefilled_tokens: int
+    cached_tokens: int
+    steps: int  # decode steps
+    slot_steps: int  # rows that did work, summed over steps
+    slots: int  # rows the engine can hold at once
+
+
+class Engine(Protocol):
+    """Who continues tokens. Keys are the caller's; a key may be used again once it came back."""
+
+    @property
+    def max_context(self) -> int:
+        """Positions the model has: context and sample together."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """Samples worked on at once; keep about twice as many submitted."""
+        ...
+
+    def submit(self, key: Hashable, request: Request) -> None:
+        """Queue a request; EngineError at once when it cannot ever be served."""
+        ...
+
+    def poll(self) -> list[tuple[Hashable, Reply]]:
+        """Work until at least one reply is ready and return all that are; [] when nothing is queued."""
+        ...
+
+    def cancel(self, key: Hashable) -> None:
+        """Forget a request: its key never comes back. An unknown key is ignored."""
+        ...
+
+    def load(self, weights: object, version: int) -> None:
+        """Take new weights; cached prefixes are dropped. EngineError while requests are in flight."""
+        ...
+
+    def figures(self) -> EngineFigures:
+        """The counters so far."""
+        ...
+
+    def close(self) -> None:
+        """Free what is held; later calls are errors."""
+        ...

@@ -1,0 +1,110 @@
+"""One sample in the making: what is asked of its program, what was drawn, when it ends.
+
+Shared by the engines that work token by token. Must not know tensors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llama_o1.engine.protocol import Draw, Force, Halt, Request, Sample, StopReason
+from llama_o1.errors import EngineError
+
+_NAN = float("nan")
+
+
+class Row:
+    """One sample of one request. `tokens` is the context followed by the sample's own ids."""
+
+    __slots__ = (
+        "cached",
+        "entropy",
+        "fed",
+        "ids",
+        "logprobs",
+        "number",
+        "request",
+        "sampled",
+        "shared",
+        "stopped",
+        "ticket",
+        "tokens",
+        "value",
+        "varentropy",
+        "vocab_size",
+    )
+
+    def __init__(self, ticket: int, request: Request, number: int, vocab_size: int) -> None:
+        self.ticket = ticket  # of the request; never repeats, unlike the caller's key
+        self.request = request
+        self.number = number
+        self.vocab_size = vocab_size
+        self.tokens = list(request.context)
+        self.ids: list[int] = []
+        self.sampled: list[bool] = []
+        self.logprobs: list[float] = []
+        self.entropy: list[float] = []
+        self.varentropy: list[float] = []
+        self.value: float | None = None
+        self.stopped: StopReason | None = None
+        self.fed = 0  # tokens whose keys and values the engine holds
+        self.cached = 0  # context tokens that came from the prefix cache
+        self.shared = False  # another waiting row wants this one's context
+
+    def advance(self) -> None:
+        """Append what the program forces, up to the next draw or the end (then `stopped` is set)."""
+        while self.stopped is None:
+            step = self.request.program(self.ids)
+            room = self.request.max_tokens - len(self.ids)
+            if isinstance(step, Halt):
+                self.stopped = "program"
+            elif isinstance(step, Draw) and self._at_stop():
+                self.stopped = "stop"
+            elif room <= 0:
+                self.stopped = "allowance"
+            elif isinstance(step, Draw):
+                return
+            else:
+                self._force(step, room)
+
+    def append_drawn(self, token: int, logprob: float, entropy: float, varentropy: float) -> None:
+        """Append a sampled token with its statistics."""
+        self._append(token, True, logprob, entropy, varentropy)
+
+    def finish(self) -> Sample:
+        """The finished sample."""
+        assert self.stopped is not None
+        return Sample(
+            ids=np.array(self.ids, dtype=np.int32),
+            sampled=np.array(self.sampled, dtype=np.bool_),
+            logprobs=np.array(self.logprobs, dtype=np.float32),
+            entropy=np.array(self.entropy, dtype=np.float32),
+            varentropy=np.array(self.varentropy, dtype=np.float32),
+            value=self.value,
+            stopped=self.stopped,
+        )
+
+    def _at_stop(self) -> bool:
+        return bool(self.ids) and self.sampled[-1] and self.ids[-1] in self.request.stop
+
+    def _force(self, step: Force, room: int) -> None:
+        if not step.ids:
+            raise EngineError("a program forced no tokens; let it answer Draw or Halt instead")
+        check_ids(step.ids, self.vocab_size, "a forced token")
+        for token in step.ids[:room]:
+            self._append(token, False, _NAN, _NAN, _NAN)
+
+    def _append(self, token: int, sampled: bool, logprob: float, entropy: float, varentropy: float) -> None:
+        self.ids.append(token)
+        self.tokens.append(token)
+        self.sampled.append(sampled)
+        self.logprobs.append(logprob)
+        self.entropy.append(entropy)
+        self.varentropy.append(varentropy)
+
+
+def check_ids(ids: tuple[int, ...], vocab_size: int, what: str) -> None:
+    """Raise EngineError when an id is not in the vocabulary."""
+    if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
+        wrong = min(ids) if min(ids) < 0 else max(ids)
+        raise EngineError(f"{what} must be an id from 0 to {vocab_size - 1}, got {wrong}")

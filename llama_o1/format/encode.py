@@ -1,0 +1,87 @@
+"""Thoughts as token ids: the pieces a context is appended from.
+
+A context only ever grows: root, then for each thought its header, its text, its rating.
+Nothing is rendered again or tokenised twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from llama_o1.format.tokens import SpecialIds, Tokenizer
+from tree.actions import MetaAction
+
+# What a model that was never cold-started is told before a thought of each kind.
+HINTS: Mapping[MetaAction, str] = {
+    MetaAction.EXPAND: "Write the next single step of the solution.\n",
+    MetaAction.DIVIDE: "State one easier sub-problem that helps to solve the problem.\n",
+    MetaAction.CRITIC: "Point out what is wrong in the last step, or say that it is right.\n",
+    MetaAction.REFINE: "Write the criticised step again, repaired.\n",
+    MetaAction.CONCLUDE: "Give the final answer as \\boxed{answer}.\n",
+}
+
+
+class Codec:
+    """Turns headers, texts and ratings into ids and back, for one tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer, special: SpecialIds, *, hints: bool = False) -> None:
+        self.tokenizer = tokenizer
+        self.special = special
+        self._hints = {a: tuple(self.encode(text)) for a, text in HINTS.items()} if hints else {}
+        self.tag_ids = frozenset(tag for tag in special.tags.values() if tag is not None)
+        self._numbers: dict[int, tuple[int, ...]] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; the name of a special token in it stays plain text."""
+        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, special tokens included."""
+        return self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def root(self, question: str) -> tuple[int, ...]:
+        """The root thought of a problem: father -1, local id 0, no rating."""
+        header = self.header(-1, 0, MetaAction.PROBLEM)
+        return (*header, *self.encode(question.strip()), self.special.end_of_thought)
+
+    def header(self, father: int, local: int, action: MetaAction | None) -> tuple[int, ...]:
+        """What is forced before a thought's text: hint, ids and tag; None leaves the tag to the model."""
+        s = self.special
+        tag = None if action is None else s.tags[action]
+        hint = () if action is None else self._hints.get(action, ())
+        return (
+            *hint,
+            s.start_of_father_id,
+            *self._number(father),
+            s.end_of_father_id,
+            s.start_of_local_id,
+            *self._number(local),
+            s.end_of_local_id,
+            s.start_of_thought,
+            *(() if tag is None else (tag,)),
+        )
+
+    def rating(self, value: float) -> tuple[int, int]:
+        """The two ids after `<start_of_rating>`: the rating a value freezes to, and its end."""
+        s = self.special
+        return (s.positive if value >= 0.5 else s.negative, s.end_of_rating)
+
+    def thought_text(self, ids: Sequence[int]) -> str:
+        """Text of a thought's ids after its header: without tag, end markers and rating."""
+        s = self.special
+        out = list(ids)
+        if s.end_of_thought in out:
+            out = out[: out.index(s.end_of_thought)]
+        first = next((i for i, token in enumerate(out) if token not in s.remaining), None)
+        if first is not None and out[first] in self.tag_ids:
+            del out[first]
+        return self.decode(out).strip()
+
+    def max_header(self) -> int:
+        """Length of the longest header a tree with local ids below 10,000 can need."""
+        return max(len(self.header(9999, 9999, action)) for action in MetaAction)
+
+    def _number(self, number: int) -> tuple[int, ...]:
+        if number not in self._numbers:
+            self._numbers[number] = tuple(self.encode(str(number)))
+        return self._numbers[number]

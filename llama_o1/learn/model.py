@@ -1,0 +1,256 @@
+"""Models from disk or the hub: loading, LoRA, our special tokens' rows, and plain weights again.
+
+Works with any Hugging Face causal LM, tied or untied. Knows no losses and no batches.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, cast
+
+import torch
+from huggingface_hub import snapshot_download
+from jaxtyping import Float
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from tokenizers import AddedToken
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from llama_o1.errors import ConfigError, ModelError
+from llama_o1.format.tokens import SPECIAL_TOKENS, SpecialIds, special_ids
+from llama_o1.learn.settings import LoraSettings
+
+CausalLM = PreTrainedModel | PeftModel
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+class Loaded(NamedTuple):
+    """A model that is ready to search and to learn, in evaluation mode."""
+
+    model: CausalLM
+    tokenizer: PreTrainedTokenizerBase
+    special: SpecialIds
+    pad_id: int  # any id does: padding is masked
+
+
+def load_model(
+    name: str | Path, *, adapter: LoraSettings | None = None, dtype: str = "float32", seed: int = 0
+) -> Loaded:
+    """The model in a folder or on the hub, with LoRA when adapter is given, else all weights trainable.
+
+    A folder with a LoRA adapter gives its base model with the adapter merged in. The seed draws LoRA's
+    first weights. ModelError when it cannot be read or lacks our special tokens.
+    """
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype}")
+    source = _find(name)
+    tokenizer = _read(source, AutoTokenizer)
+    special = special_ids(tokenizer, source.name)
+    model = _read_model(source, DTYPES[dtype])
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"model {source.name} has {rows} embedding rows for {len(tokenizer)} tokens; "
+            "its tokenizer and weights do not belong together: make it again with `llama-o1 init`"
+        )
+    if adapter is not None:
+        ids = [tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS]
+        model = add_lora(model, ids, adapter, seed=seed)
+    pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return Loaded(model.eval(), tokenizer, special, next(i for i in pads if i is not None))
+
+
+def init_model(
+    source: str | Path,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    noise: float = 0.02,
+    reference: Sequence[str] | None = None,
+) -> list[str]:
+    """Write source with our special tokens into the folder out; the tokens it did not have.
+
+    A new token's input and output rows start from the mean row of the reference tokens (by default the
+    newline, begin and end tokens, as far as each is one id) plus noise of `noise` times the spread of
+    all rows, since equal rows could never be told apart. Tokens that exist keep their rows.
+    """
+    found, target = _find(source), Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ModelError(f"{target} is in the way; name a folder that is new or empty")
+    tokenizer = _read(found, AutoTokenizer)
+    model = _read_model(found, "auto")
+    start = _reference_ids(tokenizer, reference)
+    known, used_rows = tokenizer.get_vocab(), len(tokenizer)
+    added = [token for token in SPECIAL_TOKENS if token not in known]
+    # Special, so that the name of a token in a question stays plain text (split_special_tokens).
+    tokenizer.add_tokens(
+        [AddedToken(t, normalized=False, special=True) for t in SPECIAL_TOKENS], special_tokens=True
+    )
+    special_ids(tokenizer, found.name)
+    _start_rows(model, [tokenizer.convert_tokens_to_ids(t) for t in added], start, used_rows, noise, seed)
+    _write(model, tokenizer, target)
+    return added
+
+
+def add_lora(
+    model: PreTrainedModel, token_ids: Sequence[int], settings: LoraSettings, *, seed: int
+) -> PeftModel:
+    """LoRA on all linear layers; the embedding rows of token_ids train too, input and output."""
+    inputs, head = model.get_input_embeddings(), cast(Any, model).get_output_embeddings()
+    rows = {_module_name(model, inputs): sorted(token_ids)}
+    whole: list[str] | None = None
+    tied, biased = head.weight is inputs.weight, getattr(head, "bias", None) is not None
+    if tied and biased:
+        raise ModelError(
+            "the output head of this model is tied and has a bias, which peft drops; train all weights"
+        )
+    if biased:
+        whole = [_module_name(model, head)]  # for the same reason trained as a whole
+    elif not tied:
+        rows[_module_name(model, head)] = sorted(token_ids)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear",
+        trainable_token_indices=rows,
+        modules_to_save=whole,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def merged(model: CausalLM) -> PreTrainedModel:
+    """Plain Hugging Face weights with the same logits; a copy when there is an adapter to merge."""
+    if not isinstance(model, PeftModel):
+        return model
+    copy: PreTrainedModel = deepcopy(model).merge_and_unload()
+    copy.tie_weights()
+    return copy
+
+
+def plain(model: CausalLM) -> PreTrainedModel:
+    """The Hugging Face model inside, adapter layers in place."""
+    inside: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast(PreTrainedModel, inside)
+
+
+class _Source(NamedTuple):
+    name: str  # as the user wrote it
+    folder: Path
+
+
+def _find(name: str | Path) -> _Source:
+    """The folder of a model, fetched from the hub when it is none here."""
+    text, path = str(name), Path(name).expanduser()
+    if path.is_dir():
+        return _Source(text, path)
+    if path.exists():
+        raise ModelError(f"model {text} is a file; name the folder that holds config.json and the weights")
+    if isinstance(name, Path) or text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1:
+        raise ModelError(f"model folder {text} does not exist; check the path, or name a model of the hub")
+    try:
+        # No subfolders: some repositories keep the same weights there once more, in another format.
+        folder = snapshot_download(text, allow_patterns=HUB_FILES, ignore_patterns=["*/*", "consolidated*"])
+    except Exception as error:  # connection, login, name: the hub's client has a type for each
+        raise ModelError(
+            f"model {text} is no folder here, and the Hugging Face hub does not give it: {_one_line(error)}"
+        ) from error
+    return _Source(text, Path(folder))
+
+
+def _read(source: _Source, reader: Any, **options: Any) -> Any:
+    try:
+        return reader.from_pretrained(source.folder, **options)
+    except Exception as error:  # the loaders raise nearly every type for a damaged file
+        raise ModelError(f"model folder {source.name} cannot be read: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__
+
+
+def _read_model(source: _Source, dtype: torch.dtype | str) -> Any:
+    if (source.folder / "adapter_config.json").exists():
+        config = _read(source, PeftConfig)
+        base = _read_model(_find(config.base_model_name_or_path), dtype)
+        try:
+            model = PeftModel.from_pretrained(base, source.folder).merge_and_unload()
+        except Exception as error:  # as in _read
+            raise ModelError(f"adapter folder {source.name} cannot be read: {_one_line(error)}") from error
+    else:
+        # Safetensors only: the other format is a pickle.
+        options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+        model, report = _read(source, AutoModelForCausalLM, **options)
+        missing = sorted(report["missing_keys"])
+        if missing:
+            raise ModelError(
+                f"model folder {source.name} is damaged: {len(missing)} weights are not in its files, "
+                f"{missing[0]} among them; copy or download it again"
+            )
+    model.name_or_path = source.name  # peft writes it into the adapter as the name of its base
+    return model
+
+
+def _reference_ids(tokenizer: PreTrainedTokenizerBase, names: Sequence[str] | None) -> list[int]:
+    """Ids of the tokens that new rows start from; [] when the tokenizer has none of the usual ones."""
+    if names is None:
+        newline = tokenizer.encode("\n", add_special_tokens=False)
+        usual = (tokenizer.bos_token_id, tokenizer.eos_token_id, newline[0] if len(newline) == 1 else None)
+        return sorted({i for i in usual if i is not None and i != tokenizer.unk_token_id})
+    ids = [tokenizer.encode(name, add_special_tokens=False) for name in names]
+    for name, encoded in zip(names, ids, strict=True):
+        if len(encoded) != 1:
+            raise ModelError(f"reference token {name!r} must be one token of the model, got {len(encoded)}")
+    return [encoded[0] for encoded in ids]
+
+
+def _start_rows(
+    model: Any, ids: list[int], start: list[int], used_rows: int, noise: float, seed: int
+) -> None:
+    """Resize where needed and give new ids their first input and output rows, biases included."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    needed = max(ids, default=-1) + 1
+    ids = sorted({*ids, *range(rows, needed)})  # a tokenizer may have other tokens without a row
+    if not ids:
+        return
+    used_rows = min(used_rows, rows)
+    start = start or list(range(used_rows))
+    if needed > rows:  # many models keep spare rows
+        with torch.random.fork_rng(devices=[]):  # transformers fills the new rows from the global generator
+            model.resize_token_embeddings(needed, mean_resizing=False)
+    generator = torch.Generator().manual_seed(seed)
+    inputs, head = model.get_input_embeddings().weight, model.get_output_embeddings()
+    tables = [inputs] if head.weight is inputs else [inputs, head.weight]
+    with torch.no_grad():
+        for table in tables:
+            table[ids] = _near_mean(table[:used_rows], start, len(ids), noise, generator).to(table.dtype)
+        if getattr(head, "bias", None) is not None:
+            head.bias[ids] = head.bias[start].mean()
+
+
+def _near_mean(
+    table: Float[Tensor, "vocab width"], ids: list[int], count: int, noise: float, generator: torch.Generator
+) -> Float[Tensor, "count width"]:
+    mean, spread = table[ids].float().mean(dim=0), table.float().std()
+    return mean + noise * spread * torch.randn(count, table.shape[1], generator=generator)
+
+
+def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+    """Save both beside the target, check the tokens as read back, then rename: whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        made = Path(temporary) / "model"
+        model.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        special_ids(_read(_Source(str(target), made), AutoTokenizer), str(target))
+        made.replace(target)
+
+
+def _module_name(model: nn.Module, module: nn.Module) -> str:
+    return next(str(name) for name, found in model.named_modules() if found is module)

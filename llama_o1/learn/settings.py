@@ -1,0 +1,92 @@
+"""Settings of the learner and of LoRA. Must not import torch: the command line reads them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from llama_o1.errors import ConfigError
+
+Precision = Literal["no", "bf16"]  # no fp16: its loss scale would be one more state to resume exactly
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters on all linear layers (Hu et al. 2021); the special tokens' rows train with them."""
+
+    rank: int = 16
+    alpha: int = 32  # the adapter's output is scaled by alpha / rank
+    dropout: float = 0.0  # acts in the cold start only: the learner compares two policies, without noise
+
+    def __post_init__(self) -> None:
+        _require(self.rank >= 1, "rank", "at least 1", self.rank)
+        _require(self.alpha >= 1, "alpha", "at least 1", self.alpha)
+        _require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
+
+
+@dataclass(frozen=True)
+class LearnerSettings:
+    """One optimizer step: AdamW with linear warm-up on PPO-clip and value losses."""
+
+    learning_rate: float = 1e-4
+    warmup_steps: int = 10  # 0: none
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float = 1.0
+    clip: float = 0.2  # epsilon of PPO-clip
+    policy_weight: float = 1.0
+    value_weight: float = 1.0
+    kl_weight: float = 0.0  # to the model without its adapter; above 0 needs LoRA
+    entropy_weight: float = 0.0
+    batch_size: int = 32  # experiences of one step
+    max_tokens_per_forward: int = 8192  # padding included; a longer experience goes alone
+    mixed_precision: Precision = "no"
+
+    def __post_init__(self) -> None:
+        _require(
+            _finite(self.learning_rate) and self.learning_rate > 0,
+            "learning_rate",
+            "above 0",
+            self.learning_rate,
+        )
+        _require(self.warmup_steps >= 0, "warmup_steps", "at least 0", self.warmup_steps)
+        _require(all(0 <= b < 1 for b in self.betas), "betas", "two numbers in [0, 1)", self.betas)
+        _require(self.max_grad_norm > 0, "max_grad_norm", "above 0", self.max_grad_norm)
+        _require(0 < self.clip < 1, "clip", "between 0 and 1", self.clip)
+        for name in ("weight_decay", "policy_weight", "value_weight", "kl_weight", "entropy_weight"):
+            weight = getattr(self, name)
+            _require(_finite(weight) and weight >= 0, name, "at least 0", weight)
+        _require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+        _require(
+            self.max_tokens_per_forward >= 1,
+            "max_tokens_per_forward",
+            "at least 1",
+            self.max_tokens_per_forward,
+        )
+
+
+@dataclass(frozen=True)
+class ColdstartSettings:
+    """Supervised fine-tuning on lines of thought: AdamW, linear warm-up, cosine to a tenth."""
+
+    steps: int = 2000
+    batch_tokens: int = 8192  # of one step, padding included
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.05
+    max_grad_norm: float = 1.0
+    bf16: bool = True  # autocast of the forward pass; weights stay fp32
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_tokens", "learning_rate", "max_grad_norm"):
+            _require(getattr(self, name) > 0, f"sft.{name}", "above 0", getattr(self, name))
+
+
+def _finite(number: float) -> bool:
+    return math.isfinite(number)
+
+
+def _require(holds: bool, name: str, expected: str, found: object) -> None:
+    if not holds:
+        raise ConfigError(f"{name} must be {expected}, got {found}")

@@ -1,0 +1,318 @@
+"""The run on one page: problems -> searches -> trees -> experiences -> replay -> loss -> weights -> again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from random import Random
+from typing import Any
+
+import numpy as np
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from llama_o1 import assemble
+from llama_o1.config import RunConfig
+from llama_o1.learn.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from llama_o1.learn.trainer import Learner
+from llama_o1.measure.evaluate import evaluate, graded
+from llama_o1.measure.summary import History, Looked, summarise
+from llama_o1.play.collect import collect
+from llama_o1.play.drive import Job, drive
+from llama_o1.play.expand import Expander
+from llama_o1.play.methods import MethodSettings, action_draw, start
+from llama_o1.progress import Rates, bar
+from llama_o1.run import RunFolder, begin, write_whole
+from llama_o1.tasks.mixture import draw, select
+from llama_o1.tasks.problem import Problem
+from replay.buffer import PrioritizedReplayBuffer, priority_of
+from replay.schedule import beta_at
+from tree.actions import Transitions
+from tree.node import Tree
+from tree.record import to_row, write_rows
+from tree.vote import vote
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a checkpoint keeps beside weights, optimizer and replay."""
+
+    iteration: int = 0
+    transitions: Transitions = field(default_factory=Transitions)
+    history: History = field(default_factory=History)
+
+    def state(self, mark: Mapping[str, Any]) -> dict[str, Any]:
+        """As JSON, with the replay buffer's mark."""
+        return {
+            "iteration": self.iteration,
+            "transitions": self.transitions.state(),
+            "history": self.history.state(),
+            "replay": dict(mark),
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Progress:
+        """The progress that `state` described."""
+        progress = cls(state["iteration"], history=History.of(state["history"]))
+        progress.transitions.restore(state["transitions"])
+        return progress
+
+
+class Run:
+    """One self-play run and its parts, joined."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """Check and load everything before the first token is spent."""
+        self.config = config
+        self.held_out = held_out(config)
+        for wanted in config.problems:
+            select(replace(wanted, limit=1), "train", skip_bad_lines=config.skip_bad_lines)
+        self.system = assemble.assemble(config.model, config.engine, seed=config.seed)
+        self.expander = assemble.expander(self.system, config.thoughts)
+        self.expander.limits(config.search.budget_tokens)
+        loaded = self.system.loaded
+        self.learner = Learner(loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id)
+        self.folder = begin(config)
+        self.progress = Progress()
+        self.replay = PrioritizedReplayBuffer(
+            self.folder.replay,
+            capacity=config.replay.capacity,
+            alpha=config.replay.alpha,
+            max_lag=config.replay.max_lag,
+            durability=config.replay.durability,
+        )
+
+    def train(self) -> str:
+        """Run all iterations that are left; what changed, in plain words."""
+        config = self.config
+        with self.replay, logging_redirect_tqdm():
+            if not self._restore():
+                self._evaluate("before", with_search=config.evaluation.search)
+                self._checkpoint()
+            problems = self._problems()
+            iterations = bar(config.iterations, "run", "iteration")
+            iterations.update(self.progress.iteration)
+            while self.progress.iteration < config.iterations:
+                self.progress.iteration += 1
+                self._self_play(list(islice(problems, config.problems_per_iteration)))
+                self._learn()
+                self._after_iteration()
+                iterations.update()
+            iterations.close()
+            return self._summary()
+
+    def _restore(self) -> bool:
+        """Go back to the last whole checkpoint; False when there is none."""
+        checkpoint = latest_checkpoint(self.folder.path / "checkpoints")
+        if checkpoint is None:
+            self.folder.forget_after(-1)
+            if len(self.replay):
+                raise AssertionError("a replay buffer without a checkpoint holds experiences")
+            return False
+        state = load_checkpoint(checkpoint, self.learner)
+        self.progress = Progress.of(state)
+        self.replay.rewind(state["replay"])
+        self.folder.forget_after(self.progress.iteration)
+        self.system.engine.load(self.system.loaded.model, self.progress.iteration)
+        log.info("resumed after iteration %d of %d", self.progress.iteration, self.config.iterations)
+        return True
+
+    def _problems(self) -> Iterator[Problem]:
+        """Training problems from where the last iteration stopped."""
+        drawn = draw(self.config.problems, "train", self.config.seed)
+        fitting = (p for p in drawn if self.expander.holds(p.question))
+        return islice(fitting, self.progress.iteration * self.config.problems_per_iteration, None)
+
+    def _self_play(self, problems: Sequence[Problem]) -> None:
+        """Search every problem at once, then keep what the trees teach."""
+        config, iteration = self.config, self.progress.iteration
+        rates = Rates()
+        jobs = {job.name: job for job in self._jobs(problems)}
+        searches = bar(len(jobs), f"self-play {iteration}", "tree", position=1)
+        for job in drive(self.system.engine, jobs.values()):
+            rates.add(len(job.tree.nodes) - 1, job.tree.tokens_used)
+            searches.set_postfix(rates.shown, refresh=False)
+            searches.update()
+        searches.close()
+        trees = [job.tree for job in jobs.values()]
+        for tree in trees:
+            record_transitions(tree, self.progress.transitions)
+        teach = config.teach
+        for problem, (name, job) in zip(problems, jobs.items(), strict=True):
+            self.replay.extend(
+                collect(
+                    job.tree,
+                    problem=problem.id,
+                    name=name,
+                    mode=teach.advantage,
+                    mix=teach.mix,
+                    discount=teach.discount,
+                    trace=teach.trace,
+                )
+            )
+        write_rows(self.folder.trees_of(iteration), map(tree_row, trees))
+        self.progress.history.played(trees)
+        figures = play_figures(trees)
+        self.folder.log(
+            step=iteration, version=iteration - 1, phase="play", **figures, seconds=round(rates.seconds, 3)
+        )
+        log.info(
+            "iteration %d: %d trees, %d nodes, %d tokens (%.0f tokens/s), %.0f %% of conclusions right",
+            iteration, len(trees), rates.nodes, rates.tokens, rates.tokens / rates.seconds, 100 * figures["right"],
+        )  # fmt: skip
+
+    def _jobs(self, problems: Sequence[Problem]) -> Iterator[Job]:
+        config, iteration = self.config, self.progress.iteration
+        limits = self.expander.limits(config.search.budget_tokens)
+        kinds = action_draw(config.search.actions, self.progress.transitions)
+        for i, problem in enumerate(problems):
+            seed = Random(f"play/{config.seed}/{iteration}/{i}").getrandbits(63)
+            tree = self.expander.tree(problem.question, seed)
+            search = start(tree, config.search, limits, kinds)
+            yield Job(f"{iteration:06d}/{i:04d}", tree, search, self.expander, graded(problem))
+
+    def _learn(self) -> None:
+        """Learner steps on prioritized batches; priorities go back to the buffer."""
+        config, iteration = self.config, self.progress.iteration
+        rng = np.random.default_rng([config.seed, iteration])
+        beta = beta_at(iteration - 1, max(1, config.iterations - 1), config.replay.beta)
+        dropped = self.replay.drop_older_than(iteration - 1 - config.replay.max_lag)
+        steps = bar(config.steps_per_iteration, f"learn {iteration}", "step", position=1)
+        metrics: list[dict[str, float]] = []
+        for _ in range(config.steps_per_iteration):
+            batch = self.replay.sample(config.learner.batch_size, beta, rng)
+            result = self.learner.step(batch.experiences, batch.weights)
+            priorities = priority_of(
+                [e.advantage for e in batch.experiences],
+                [e.value_target for e in batch.experiences],
+                result.values,
+            )
+            self.replay.update_priority(batch.ids, priorities)
+            metrics.append(result.metrics)
+            steps.set_postfix({k: f"{result.metrics[k]:.3f}" for k in ("policy_loss", "value_loss")}, refresh=False)
+            steps.update()
+        steps.close()
+        means = {key: float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
+        stored = {f"replay_{key}": float(value) for key, value in self.replay.stats().items()}
+        self.folder.log(
+            step=iteration, version=iteration, phase="learn", beta=beta, dropped=dropped, **means, **stored
+        )
+        log.info(
+            "iteration %d: policy loss %.4f, value loss %.4f, clipped %.3f, %d experiences stored",
+            iteration, means["policy_loss"], means["value_loss"], means["clip_fraction"], len(self.replay),
+        )  # fmt: skip
+
+    def _after_iteration(self) -> None:
+        config, iteration = self.config, self.progress.iteration
+        self.system.engine.load(self.system.loaded.model, iteration)
+        last = iteration == config.iterations
+        if last:
+            self._evaluate("after", with_search=config.evaluation.search)
+        elif iteration % config.evaluation.every == 0:
+            self._evaluate("during", with_search=False)
+        if last or iteration % config.checkpoint_every == 0:
+            self._checkpoint()
+
+    def _evaluate(self, when: str, *, with_search: bool) -> None:
+        """Score the held-out problems: greedy lines always, the tree search when asked for."""
+        greedy = replace(self.config.search, method="line", num_lines=1, actions="model")
+        self._evaluate_method(when, "greedy", greedy, temperature=0.0)
+        if with_search:
+            self._evaluate_method(when, "search", self.config.search, self.config.thoughts.temperature)
+
+    def _evaluate_method(self, when: str, name: str, settings: MethodSettings, temperature: float) -> None:
+        iteration = self.progress.iteration
+        rates = Rates()
+        trees = bar(sum(map(len, self.held_out.values())), f"evaluate {name}", "problem", position=1)
+
+        def on_tree(tree: Tree) -> None:
+            rates.add(len(tree.nodes) - 1, tree.tokens_used)
+            trees.set_postfix(rates.shown, refresh=False)
+            trees.update()
+
+        scores = evaluate(
+            self.system.engine,
+            self.held_out,
+            assemble.expander(self.system, replace(self.config.thoughts, temperature=temperature)),
+            settings,
+            self.progress.transitions,
+            weighting="value",
+            seed=self.config.seed,
+            on_tree=on_tree,
+        )
+        trees.close()
+        for set_name, score in scores.items():
+            looked = Looked(when, iteration, name, set_name, score.correct, score.tokens)
+            self.progress.history.looks.append(looked)
+            accuracy = score.accuracy
+            self.folder.log(
+                step=iteration, version=iteration, phase="evaluate", method=name, set=set_name,
+                accuracy=accuracy.mean, low=accuracy.low, high=accuracy.high,
+                problems=len(score.correct), tokens=score.tokens, nodes=score.nodes,
+            )  # fmt: skip
+        shown = ", ".join(f"{set_name} {100 * s.accuracy.mean:.1f} %" for set_name, s in scores.items())
+        log.info("held-out accuracy %s training, %s: %s", when, name, shown)
+
+    def _checkpoint(self) -> None:
+        state = self.progress.state(self.replay.mark())
+        save_checkpoint(
+            self.folder.path / "checkpoints",
+            self.progress.iteration,
+            learner=self.learner,
+            tokenizer=self.system.loaded.tokenizer,
+            state=state,
+            keep=self.config.keep_checkpoints,
+        )
+
+    def _summary(self) -> str:
+        text = summarise(self.progress.history, self.folder.path, len(self.replay))
+        write_whole(self.folder.report / "summary.md", text + "\n")
+        return text
+
+
+def held_out(config: RunConfig) -> dict[str, list[Problem]]:
+    """The held-out problems of each set, at most its limit."""
+    look = config.evaluation
+    return {
+        wanted.label: select(wanted, look.split, skip_bad_lines=config.skip_bad_lines)
+        for wanted in look.problems
+    }
+
+
+def record_transitions(tree: Tree, transitions: Transitions) -> None:
+    """Add every edge of a finished tree to the statistics; changes `transitions`."""
+    for node in tree.nodes[1:]:
+        transitions.add(tree.nodes[node.parent].action, node.action, node.q)
+
+
+def tree_row(tree: Tree) -> dict[str, Any]:
+    """A tree as the row that is written."""
+    answer = vote(tree)
+    return to_row(
+        tree.nodes,
+        problem=tree.question,
+        answer=answer.answer,
+        confidence=answer.confidence,
+        tokens_used=tree.tokens_used,
+        simulations=tree.simulations,
+        seed=tree.seed,
+        events=tree.events,
+    )
+
+
+def play_figures(trees: Sequence[Tree]) -> dict[str, float]:
+    """What an iteration's trees were like."""
+    nodes = [node for tree in trees for node in tree.nodes[1:]]
+    grades = [node.outcome for node in nodes if node.outcome is not None]
+    return {
+        "trees": len(trees),
+        "nodes": len(nodes),
+        "tokens": sum(tree.tokens_used for tree in trees),
+        "right": float(np.mean(grades)) if grades else 0.0,
+        "solved": float(np.mean([any(n.outcome == 1.0 for n in tree.nodes) for tree in trees])),
+        "depth": float(np.mean([max(node.depth for node in tree.nodes) for tree in trees])),
+        "events": sum(len(tree.events) for tree in trees),
+    }

@@ -1,0 +1,94 @@
+"""Accuracy on held-out problems: the same driver as self-play, but the judge keeps the grade to itself.
+
+During an evaluation a search never sees an outcome: the tree votes first and is graded afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from llama_o1.engine.protocol import Engine
+from llama_o1.measure.intervals import Interval, wilson
+from llama_o1.play.drive import Job, drive
+from llama_o1.play.expand import Expander, Grade, Judge
+from llama_o1.play.methods import MethodSettings, action_draw, start
+from llama_o1.tasks.problem import Problem
+from llama_o1.tasks.verify import canonical_answer, verify
+from tree.actions import Transitions
+from tree.node import Tree
+from tree.vote import Weighting, vote
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What one method got on one set."""
+
+    correct: tuple[bool, ...]  # by problem, in the order given
+    tokens: int  # of all trees, forced ones included
+    nodes: int
+
+    @property
+    def accuracy(self) -> Interval:
+        """Share of right answers with its 95 % interval."""
+        return wilson(sum(self.correct), len(self.correct))
+
+
+def evaluate(
+    engine: Engine,
+    sets: Mapping[str, Sequence[Problem]],
+    expander: Expander,
+    settings: MethodSettings,
+    transitions: Transitions,
+    *,
+    weighting: Weighting,
+    seed: int,
+    on_tree: Callable[[Tree], None],
+) -> dict[str, Score]:
+    """The score of one method on each set; deterministic given the engine's weights and the seed."""
+    problems = [(name, i, problem) for name, held in sets.items() for i, problem in enumerate(held)]
+    trees: dict[str, Tree] = {}
+
+    def jobs() -> Iterator[Job]:
+        limits = expander.limits(settings.budget_tokens)
+        draw = action_draw(settings.actions, transitions)
+        for name, i, problem in problems:
+            tree = expander.tree(problem.question, Random(f"evaluate/{seed}/{name}/{i}").getrandbits(63))
+            search = start(tree, settings, limits, draw)
+            yield Job(f"{name}/{i}", tree, search, expander, ungraded(problem))
+
+    for job in drive(engine, jobs()):
+        trees[job.name] = job.tree
+        on_tree(job.tree)
+    return {
+        name: _score([trees[f"{name}/{i}"] for i in range(len(held))], held, weighting)
+        for name, held in sets.items()
+    }
+
+
+def ungraded(problem: Problem) -> Judge:
+    """A judge that names the declared answer and tells no grade; it reads no gold answer."""
+    kind = problem.kind
+    return lambda text: Grade(canonical_answer(text, kind), None)
+
+
+def graded(problem: Problem) -> Judge:
+    """A judge that also tells whether the answer is right; undeclared answers are wrong."""
+
+    def judge(text: str) -> Grade:
+        verdict = verify(text, problem)
+        return Grade(verdict.answer, 1.0 if verdict.verdict == "correct" else 0.0)
+
+    return judge
+
+
+def is_right(tree: Tree, problem: Problem, weighting: Weighting) -> bool:
+    """Whether the answer that the tree votes for is right."""
+    leaf = vote(tree, weighting).leaf
+    return leaf is not None and verify(tree.nodes[leaf].text, problem).verdict == "correct"
+
+
+def _score(trees: Sequence[Tree], problems: Sequence[Problem], weighting: Weighting) -> Score:
+    correct = tuple(is_right(t, p, weighting) for t, p in zip(trees, problems, strict=True))
+    return Score(correct, sum(t.tokens_used for t in trees), sum(len(t.nodes) - 1 for t in trees))

@@ -1,0 +1,190 @@
+"""Where a tree's wish for a thought becomes an engine's request, and a reply becomes a thought.
+
+The gold answer is not here: a judge that was closed over it says what a conclusion is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from llama_o1.engine.protocol import Reply, Request, Sample
+from llama_o1.errors import ConfigError, ProblemError
+from llama_o1.format.budget import LEAST_BUDGET, BudgetPlan
+from llama_o1.format.encode import Codec
+from llama_o1.play.program import Calculator, ThoughtProgram
+from tree.actions import MetaAction
+from tree.budget import Limits
+from tree.node import Ask, Told, Tree
+
+RATING_TOKENS = 2  # the rating and its end, appended when the value is known
+
+
+class Grade(NamedTuple):
+    """What a judge says of a concluding text."""
+
+    answer: str | None  # canonical declared answer; None: none was declared
+    outcome: float | None  # 1 right, 0 wrong; None: nobody may know
+
+
+Judge = Callable[[str], Grade]
+
+
+@dataclass(frozen=True)
+class ThoughtSettings:
+    """How thoughts are written: lengths in tokens, `<end_of_thought>` included."""
+
+    path_budget: int = 256  # thinking tokens of one path; the model sees what remains
+    max_text: int = 64  # of one thought
+    max_answer: int = 32  # of one conclusion
+    temperature: float = 1.0
+    calculator: bool = False  # complete `<<48/2=` with the result
+    show_budget: bool = True  # force `<remaining>` marks
+    hints: bool = False  # tell a model that was never cold-started what each kind of thought is
+
+    def __post_init__(self) -> None:
+        """Refuse lengths that leave no room for a thought."""
+        if self.path_budget < LEAST_BUDGET:
+            raise ConfigError(f"thoughts.path_budget must be at least {LEAST_BUDGET}, got {self.path_budget}")
+        for name in ("max_text", "max_answer"):
+            if getattr(self, name) < 2:
+                raise ConfigError(f"thoughts.{name} must be at least 2, got {getattr(self, name)}")
+        if not self.temperature >= 0:
+            raise ConfigError(f"thoughts.temperature must be at least 0, got {self.temperature}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """The payload of a node: its exact tokens and the record of how they were drawn."""
+
+    context: tuple[int, ...]  # root to this node, rating included: a child's context
+    spent: int  # thinking tokens of the path, this node included
+    before: int = 0  # length of the part of `context` that was given, not made by this thought
+    sample: Sample | None = None  # None at the root
+    version: int = -1  # of the weights that made it; -1 at the root
+    temperature: float = 1.0
+
+
+class Expander:
+    """Turns asks into requests and replies into thoughts, for one model and one way of writing."""
+
+    def __init__(self, codec: Codec, settings: ThoughtSettings, max_context: int) -> None:
+        self.codec = codec
+        self.settings = settings
+        self._max_context = max_context
+        self._plan = BudgetPlan(settings.path_budget, codec.special.remaining if settings.show_budget else ())
+        self._calculator = Calculator(codec) if settings.calculator else None
+        overhead = codec.max_header() + 1 + RATING_TOKENS  # header, <start_of_rating>, rating
+        self._thought = max(settings.max_text + 1, settings.max_answer) + overhead
+        self._conclusion = settings.max_answer + overhead
+
+    def limits(self, budget_tokens: int) -> Limits:
+        """The hard limits of a tree with this budget; ConfigError when it cannot pay one conclusion."""
+        if budget_tokens < self._conclusion:
+            raise ConfigError(
+                f"budget_tokens must be at least {self._conclusion}, the longest conclusion with its header, "
+                f"got {budget_tokens}; raise it or lower thoughts.max_answer"
+            )
+        return Limits(budget_tokens, self._thought, self._conclusion)
+
+    def holds(self, question: str) -> bool:
+        """Whether the model's context has room for the question and an answer."""
+        return len(self.codec.root(question)) + self._conclusion <= self._max_context
+
+    def tree(self, question: str, seed: int) -> Tree:
+        """A tree that holds the question; ProblemError when the context cannot hold it and an answer."""
+        context = self.codec.root(question)
+        if len(context) + self._conclusion > self._max_context:
+            raise ProblemError(
+                f"the problem takes {len(context)} tokens and an answer up to {self._conclusion}, the model "
+                f"holds {self._max_context}; shorten the problem or use a model with a longer context"
+            )
+        left = self._thinking_left(len(context), 0)
+        return Tree.of(question, seed=seed, thinking_left=left, payload=Trail(context, 0))
+
+    def request(self, tree: Tree, ask: Ask) -> Request:
+        """The engine's request for one thought."""
+        special = self.codec.special
+        parent = tree.nodes[ask.parent]
+        trail = trail_of(tree, ask.parent)
+        return Request(
+            context=trail.context,
+            max_tokens=ask.max_tokens - RATING_TOKENS,
+            seed=ask.seed,
+            program=self._program(parent.local_id, ask, trail.spent),
+            temperature=self.settings.temperature,
+            rating=(special.positive, special.negative),
+        )
+
+    def told(self, tree: Tree, ask: Ask, reply: Reply, judge: Judge) -> Told | None:
+        """The thought that came back; None when the engine cut it before its rating."""
+        sample, trail = reply.samples[0], trail_of(tree, ask.parent)
+        program = self._program(tree.nodes[ask.parent].local_id, ask, trail.spent)
+        ids = [int(i) for i in sample.ids]
+        if sample.value is None or not ids or ids[-1] != self.codec.special.start_of_rating:
+            return None
+        action = self._action(program, ask, ids)
+        text = self.codec.thought_text(ids[len(program.header) :])
+        concludes = action is MetaAction.CONCLUDE
+        spent = trail.spent if concludes else trail.spent + program.text_tokens(ids)
+        context = (*trail.context, *ids, *self.codec.rating(sample.value))
+        grade = judge(text) if concludes else Grade(None, None)
+        sampled = sample.sampled
+        return Told(
+            action=action,
+            text=text,
+            logprob=_mean(sample.logprobs, sampled) or 0.0,
+            value=sample.value,
+            tokens=len(ids) + RATING_TOKENS,
+            thinking_left=self._thinking_left(len(context), spent),
+            terminal=concludes or len(context) + self._conclusion > self._max_context,
+            answer=grade.answer,
+            outcome=grade.outcome,
+            entropy=_mean(sample.entropy, sampled),
+            varentropy=_mean(sample.varentropy, sampled),
+            payload=Trail(
+                context, spent, len(trail.context), sample, reply.version, self.settings.temperature
+            ),
+        )
+
+    def _program(self, father: int, ask: Ask, spent: int) -> ThoughtProgram:
+        concludes = ask.action is MetaAction.CONCLUDE
+        return ThoughtProgram(
+            header=self.codec.header(father, ask.local_id, ask.action),
+            max_text=min(self.settings.max_text, max(2, self._plan.total - spent)),
+            max_answer=self.settings.max_answer,
+            codec=self.codec,
+            plan=None if concludes else self._plan,
+            spent=spent,
+            calculator=self._calculator,
+        )
+
+    def _action(self, program: ThoughtProgram, ask: Ask, ids: list[int]) -> MetaAction:
+        """The kind that was forced, or the one the model drew."""
+        if ask.action is not None and self.codec.special.tags[ask.action] is not None:
+            return ask.action
+        tag = program.drawn_tag(ids)
+        return MetaAction.EXPAND if tag is None else self.codec.special.action_of(tag)
+
+    def _thinking_left(self, context: int, spent: int) -> int:
+        """Thinking tokens the path has left; 0 when the context holds only a conclusion more."""
+        if context + self._thought + self._conclusion > self._max_context:
+            return 0
+        return max(0, self._plan.total - spent)
+
+
+def trail_of(tree: Tree, index: int) -> Trail:
+    """The token record of a node."""
+    trail = tree.nodes[index].payload
+    assert isinstance(trail, Trail)
+    return trail
+
+
+def _mean(values: np.ndarray | None, sampled: np.ndarray) -> float | None:
+    """Mean over the sampled tokens; None where there are none or the engine gives no such figure."""
+    if values is None or not sampled.any():
+        return None
+    return float(values[sampled].mean())

@@ -1,0 +1,102 @@
+"""ThoughtProgram: what is forced where while one thought is written.
+
+A pure function of the thought's tokens so far, so the engines need to know nothing of thoughts:
+header and tag, budget marks at exact positions, a calculator's result after `<<48/2=`, the end of a
+thought that is as long as it may be, and `<start_of_rating>`, after which the value is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llama_o1.engine.protocol import Draw, Force, Halt, Step
+from llama_o1.format.budget import BudgetPlan
+from llama_o1.format.encode import Codec
+from llama_o1.tasks.arithmetic import evaluate, format_number
+from tree.actions import MetaAction
+
+CALL, RESULT_END = "<<", ">>"
+MAX_CALL_TOKENS = 48  # a longer call is left to the model
+
+
+class Calculator:
+    """GSM8K's calculator annotation: knows when a call is complete and what it comes to."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        # One look at the vocabulary, so that asking costs a set look-up a token.
+        self._equals = frozenset(i for i in range(len(codec.tokenizer)) if codec.decode([i]).rstrip().endswith("="))
+
+    def result(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """Ids of the result and `>>` when these ids end in an open call that can be worked out, else ()."""
+        marks = self._codec.special.remaining
+        last = next((i for i in reversed(ids[-2:]) if i not in marks), None)
+        if last not in self._equals:
+            return ()
+        text = self._codec.decode([i for i in ids[-MAX_CALL_TOKENS:] if i not in marks])
+        _, opened, call = text.rpartition(CALL)
+        if not opened or RESULT_END in call:
+            return ()
+        worked = evaluate(call.strip().removesuffix("="))
+        if worked is None:
+            return ()
+        written = format_number(worked)
+        return () if written is None else tuple(self._codec.encode(written + RESULT_END))
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtProgram:
+    """The program of one thought.
+
+    Where the header forces no tag the model may draw one with its first token; a conclusion it draws
+    is held to the same length as a forced one and shows no budget from there on.
+    """
+
+    header: tuple[int, ...]  # forced first, tag included
+    max_text: int  # text tokens, `<end_of_thought>` included; one more where a budget mark falls on it
+    max_answer: int  # the same for a conclusion
+    codec: Codec
+    plan: BudgetPlan | None = None  # None: a forced conclusion, which shows no budget
+    spent: int = 0  # thinking tokens of the path above
+    calculator: Calculator | None = None
+
+    def __call__(self, ids: Sequence[int]) -> Step:
+        """What comes after the thought's tokens so far."""
+        special, start = self.codec.special, len(self.header)
+        if len(ids) < start:
+            return Force(self.header[len(ids) :])
+        if len(ids) > start and ids[-1] == special.start_of_rating:
+            return Halt()
+        if len(ids) > start and ids[-1] == special.end_of_thought:
+            return Force((special.start_of_rating,))
+        tag, text = self.drawn_tag(ids), self.text_tokens(ids)
+        concludes = self.plan is None or tag == special.tags[MetaAction.CONCLUDE]
+        plan, cap = (None, self.max_answer) if concludes else (self.plan, self.max_text)
+        control = None if plan is None else plan.token_at(self.spent + text + 1)
+        if control is not None:
+            return Force((control,))
+        end = (special.end_of_thought, special.start_of_rating)
+        if text >= cap - 1:
+            return Force(end)
+        result = () if self.calculator is None else self.calculator.result(ids[start:])
+        if not result:
+            return Draw()
+        if plan is not None:
+            result = plan.weave(result, self.spent + text + 1)
+        room = cap - 1 - text
+        return Force(result) if len(result) <= room else Force((*result[:room], *end))
+
+    def text_tokens(self, ids: Sequence[int]) -> int:
+        """Text tokens among the thought's tokens so far: header, a drawn tag and rating do not count."""
+        rating = 1 if ids[-1] == self.codec.special.start_of_rating else 0
+        tag = 0 if self.drawn_tag(ids) is None else 1
+        return len(ids) - len(self.header) - tag - rating
+
+    def drawn_tag(self, ids: Sequence[int]) -> int | None:
+        """The tag the model drew with its first token; None where it drew none or one was forced."""
+        special, start = self.codec.special, len(self.header)
+        if self.header[-1] != special.start_of_thought:
+            return None
+        first = next((i for i in ids[start : start + 2] if i not in special.remaining), None)
+        return first if first in self.codec.tag_ids else None

@@ -1,0 +1,128 @@
+"""RunFolder: where everything of one run lies, and the rules of beginning and resuming it.
+
+config.yaml (resolved), metrics.jsonl, trees/, replay/, checkpoints/, report/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llama_o1.config import RunConfig
+from llama_o1.errors import RunError
+
+# Settings that may differ between a run and its resumption without changing what was done so far.
+FREE_ON_RESUME = {"run_dir", "resume", "iterations", "checkpoint_every", "keep_checkpoints", "engine"}
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The paths of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def trees(self) -> Path:
+        """One file of tree rows an iteration."""
+        return self.path / "trees"
+
+    @property
+    def replay(self) -> Path:
+        """The replay buffer."""
+        return self.path / "replay"
+
+    @property
+    def report(self) -> Path:
+        """What the run came to."""
+        return self.path / "report"
+
+    def trees_of(self, iteration: int) -> Path:
+        """The tree rows of one iteration."""
+        return self.trees / f"{iteration:06d}.jsonl"
+
+    def log(self, **numbers: float | int | str) -> None:
+        """Append one metrics object."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(numbers) + "\n")
+
+    def forget_after(self, iteration: int) -> None:
+        """Drop metrics and trees of later iterations, which are to be made again."""
+        if self.metrics.exists():
+            kept = [line for line in _whole_lines(self.metrics) if json.loads(line)["step"] <= iteration]
+            write_whole(self.metrics, "".join(line + "\n" for line in kept))
+        for file in sorted(self.trees.glob("*.jsonl")):
+            if int(file.stem) > iteration:
+                file.unlink()
+
+
+def begin(config: RunConfig) -> RunFolder:
+    """The run folder, new or to be resumed; RunError when it is taken, or is another run's."""
+    folder = RunFolder(Path(config.run_dir))
+    resolved = asdict(config)
+    if folder.config.exists():
+        if not config.resume:
+            raise RunError(
+                f"{folder.path} already holds a run; go on with it by `--resume true` "
+                "or choose another `--run_dir`"
+            )
+        _check_same(folder, resolved)
+    elif folder.path.exists() and any(folder.path.iterdir()):
+        raise RunError(f"{folder.path} holds files but no run; choose another `--run_dir`")
+    elif config.resume:
+        raise RunError(f"{folder.path} holds no run to resume; leave out `--resume true` or correct `--run_dir`")
+    for part in (folder.trees, folder.replay, folder.report):
+        part.mkdir(parents=True, exist_ok=True)
+    write_whole(folder.config, yaml.safe_dump(_plain(resolved), sort_keys=False))
+    return folder
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a kill leaves the old one or the new one, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _check_same(folder: RunFolder, resolved: Mapping[str, Any]) -> None:
+    saved = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    now = _plain(dict(resolved))
+    differing = [key for key in now if key not in FREE_ON_RESUME and saved.get(key) != now[key]]
+    if differing:
+        raise RunError(
+            f"{folder.path} was run with other settings of {', '.join(differing)}; resume with the settings "
+            f"in {folder.config}, or choose another `--run_dir`"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """The value in what YAML and JSON hold: tuples become lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Lines that end in a newline: a kill may have cut the last one."""
+    text = path.read_text(encoding="utf-8")
+    return text[: text.rfind("\n") + 1].splitlines()

@@ -1,0 +1,107 @@
+"""Which problems, from where, how many: the part of a configuration that names problem sets."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from llama_o1.errors import ConfigError, ProblemError
+from llama_o1.tasks.generator import MAX_STEPS, stream
+from llama_o1.tasks.problem import Problem
+from llama_o1.tasks.problems import load_problems
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a file or data set of one's own keeps questions and answers."""
+
+    question: str = "question"
+    answer: str = "answer"
+
+
+@dataclass(frozen=True)
+class ProblemSet:
+    """One source of problems."""
+
+    name: str  # a built-in set, a JSONL file, or a Hugging Face dataset
+    weight: float = 1.0  # share of the draws, relative to the other sets
+    min_steps: int = 1  # calculations of the known solution; sets without one ignore it
+    max_steps: int | None = None  # None: any number
+    limit: int | None = None  # None: all there are
+
+    def __post_init__(self) -> None:
+        """Refuse settings that can name no problem."""
+        if self.weight <= 0:
+            raise ConfigError(f"weight of problem set {self.name} must be above 0, got {self.weight}")
+        if self.min_steps < 1 or (self.max_steps is not None and self.max_steps < self.min_steps):
+            raise ConfigError(
+                f"steps of problem set {self.name} must be 1 <= min_steps <= max_steps, "
+                f"got {self.min_steps} to {self.max_steps}"
+            )
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit of problem set {self.name} must be at least 1, got {self.limit}")
+
+    @property
+    def label(self) -> str:
+        """How the set is called in tables: `word 4-5`."""
+        if self.max_steps is None:
+            return self.name
+        steps = f"{self.min_steps}" if self.min_steps == self.max_steps else f"{self.min_steps}-{self.max_steps}"
+        return f"{self.name} {steps}"
+
+    def fits(self, problem: Problem) -> bool:
+        """Whether the problem has a number of steps that this set asks for."""
+        if problem.num_steps is None:
+            return self.max_steps is None
+        return self.min_steps <= problem.num_steps <= (self.max_steps or problem.num_steps)
+
+
+def draw(
+    sets: Sequence[ProblemSet], split: str, seed: int, columns: Columns = Columns(), *, worked: bool = False
+) -> Iterator[Problem]:
+    """Problems of these sets by weight, without end; `worked`: only such as have a worked solution."""
+    rng = random.Random(f"mixture/{split}/{seed}")
+    sources = [_endless(s, split, seed, columns, worked) for s in sets]
+    weights = [s.weight for s in sets]
+    while True:
+        yield next(rng.choices(sources, weights)[0])
+
+
+def _endless(
+    wanted: ProblemSet, split: str, seed: int, columns: Columns, worked: bool
+) -> Iterator[Problem]:
+    """One set's problems without end: generated anew, or the stored ones in a new order each time."""
+    if wanted.name in MAX_STEPS and wanted.limit is None:
+        most = wanted.max_steps or MAX_STEPS[wanted.name]
+        yield from stream(wanted.name, split, seed, wanted.min_steps, most)
+    stored = select(wanted, split, columns, worked=worked)
+    rng = random.Random(f"{wanted.name}/{split}/{seed}/order")
+    while True:
+        rng.shuffle(stored)
+        yield from stored
+
+
+def select(
+    wanted: ProblemSet,
+    split: str,
+    columns: Columns = Columns(),
+    skip_bad_lines: bool = False,
+    *,
+    worked: bool = False,
+) -> list[Problem]:
+    """The problems of one set, at most its limit; ProblemError when none is left."""
+    loaded = load_problems(
+        wanted.name,
+        split=split,
+        question_column=columns.question,
+        answer_column=columns.answer,
+        skip_bad_lines=skip_bad_lines,
+    ).problems
+    fitting = [p for p in loaded if wanted.fits(p) and (p.steps or not worked)][: wanted.limit]
+    if not fitting:
+        raise ProblemError(
+            f"problem set {wanted.name} has no {split} problem of {wanted.min_steps} to "
+            f"{wanted.max_steps or 'any number of'} steps ({len(loaded)} in all)"
+        )
+    return fitting

@@ -1,0 +1,292 @@
+"""Where problems come from: built-in sets, generated ones, JSONL files and Hugging Face datasets.
+
+The built-in sets are split by a hash of the question with names and the order of numbers taken out, so that
+no held-out problem is a renaming or a reordering of a trained one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from llama_o1.errors import ProblemError
+from llama_o1.tasks.generator import MAX_STEPS, generate
+from llama_o1.tasks.problem import AnswerKind, Problem
+from llama_o1.tasks.verify import declared_answer
+from llama_o1.tasks.worked import worked_steps
+
+Split = Literal["train", "dev", "test"]
+
+STORED = ("gsm8k", "svamp", "game24")
+GENERATED = tuple(MAX_STEPS)
+GENERATED_COUNT = 500  # problems of a generated set when no limit is given
+
+
+class Loaded(NamedTuple):
+    """Problems in the order of their source, and how many rows were left out as broken."""
+
+    problems: list[Problem]
+    num_skipped: int
+
+
+def load_problems(
+    name: str,
+    *,
+    split: str = "train",
+    question_column: str = "question",
+    answer_column: str = "answer",
+    solution_column: str = "solution",
+    limit: int | None = None,
+    skip_bad_lines: bool = False,
+) -> Loaded:
+    r"""At most `limit` problems of a split.
+
+    `name` is a built-in set (`gsm8k`, `svamp`, `game24`), a generated one (`word`, `chain`, `countdown`;
+    always the same problems), a JSONL file (`.gz` too), a dataset folder, or a Hugging Face dataset
+    `owner/name` or `owner/name:configuration`. A file or dataset without splits of its own belongs whole to
+    every split; a row with a field `split` belongs to its own only. A gold answer like "... #### 72" or
+    "\boxed{72}" is reduced to 72. Raises ProblemError for an unknown name, a missing file or split, and a
+    broken row, unless `skip_bad_lines` counts it instead.
+    """
+    if split not in get_args(Split):
+        raise ProblemError(f"split must be one of train, dev, test, got {split!r}")
+    if limit is not None and limit < 1:
+        raise ProblemError(f"limit must be at least 1, got {limit}")
+    if name in GENERATED:
+        return Loaded(generate(name, split, limit or GENERATED_COUNT, 0, 1, MAX_STEPS[name]), 0)
+    columns = _Columns(question_column, answer_column, solution_column)
+    if name in STORED:
+        rows, columns = _stored_rows(name, split), _Columns()
+    elif Path(name).is_dir() or _is_hub_name(name):
+        rows = _dataset_rows(name, split)
+    elif Path(name).is_file():
+        rows = _jsonl_rows(Path(name))
+    else:
+        raise ProblemError(_unknown(name))
+    return _collect(rows, _Source(Path(name).name.partition(".")[0], split, columns), limit, skip_bad_lines)
+
+
+def canonical(question: str) -> str:
+    """The question with names masked and numbers sorted; equal for renamings and reorderings."""
+    numbers = sorted(number.replace(",", "") for number in _NUMBER.findall(question))
+    return f"{_masked(question)} {' '.join(numbers)}"
+
+
+def split_of(key: str) -> Split:
+    """The split of a canonical form: 70 % train, 10 % dev, 20 % test."""
+    bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 100
+    return "train" if bucket < 70 else "dev" if bucket < 80 else "test"
+
+
+class _Columns(NamedTuple):
+    question: str = "question"
+    answer: str = "answer"
+    solution: str = "solution"
+
+
+class _Source(NamedTuple):
+    name: str
+    split: str
+    columns: _Columns
+
+
+class _Row(NamedTuple):
+    where: str  # for messages: "problems.jsonl, line 3"
+    fields: Mapping[str, Any] | None  # None: it cannot be read, see `fault`
+    fault: str = ""
+
+
+_BUILTIN = Path(__file__).parent / "builtin"
+_SPLIT_NAMES = {"train": ("train",), "dev": ("validation", "dev", "valid", "val"), "test": ("test",)}
+_NUMBER = re.compile(r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
+_NAME = re.compile(r"\b(?:[A-Z][\w'’]*|he|she|him|his|her|hers)\b(?:\s+[A-Z][\w'’]*)*")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
+
+
+def _masked(text: str) -> str:
+    """Text in lower case with names, pronouns and numbers replaced and spaces folded."""
+    text = _NUMBER.sub("#", _NAME.sub("_", text))
+    return " ".join(text.lower().split())
+
+
+def _stored_rows(name: str, split: str) -> Iterator[_Row]:
+    """Rows of a built-in set that belong to a split."""
+    if name == "gsm8k":
+        rows = _jsonl_rows(_BUILTIN / f"gsm8k_{'test' if split == 'test' else 'train'}.jsonl.gz")
+    else:
+        rows = _jsonl_rows(_BUILTIN / f"{name}.jsonl.gz")
+    for row in rows:
+        if row.fields is not None and _stored_split(name, row.fields, split) == split:
+            yield row
+
+
+def _stored_split(name: str, fields: Mapping[str, Any], wanted: str) -> str:
+    """The split of a built-in row; `wanted` tells which of the two GSM8K files it is from."""
+    if name == "gsm8k":
+        if wanted == "test":
+            return "test"
+        return "dev" if split_of(canonical(fields["question"])) == "dev" else "train"
+    if name == "game24":
+        return fields.get("split") or split_of(" ".join(map(str, sorted(fields["numbers"]))))
+    # The problems of SVAMP are variations: one story with other numbers or another question.
+    story = re.split(r"(?<=[.?!])\s+", fields["question"].strip())
+    return split_of(_masked(" ".join(story[:-1] or story)))
+
+
+def _jsonl_rows(path: Path) -> Iterator[_Row]:
+    """The lines of a JSONL file that are not blank."""
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _jsonl_row(f"{path}, line {number}", line)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ProblemError(f"problem file {path} cannot be read: {error}") from error
+
+
+def _jsonl_row(where: str, line: bytes) -> _Row:
+    try:
+        # Numbers with a point stay text, so that a gold answer of 2.50 is exact.
+        fields = json.loads(line.decode("utf-8-sig"), parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError) as error:
+        return _Row(where, None, f"not a line of JSON in UTF-8: {error}")
+    if not isinstance(fields, dict):
+        return _Row(where, None, f"expected a JSON object, found {type(fields).__name__}")
+    return _Row(where, fields)
+
+
+def _dataset_rows(name: str, split: str) -> Iterator[_Row]:
+    """Rows of a dataset folder or of a dataset on the Hugging Face hub."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ProblemError(
+            f"problem set {name} is a dataset, and the datasets library is not there; "
+            'install it with pip install "llama-o1[datasets]"'
+        ) from error
+    is_saved = any((Path(name) / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
+    path, _, configuration = (name, "", "") if Path(name).is_dir() else name.partition(":")
+    try:
+        found = (
+            datasets.load_from_disk(path) if is_saved else datasets.load_dataset(path, configuration or None)
+        )
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise ProblemError(f"dataset {name} cannot be loaded: {error}") from error
+    if isinstance(found, datasets.DatasetDict):
+        names = [n for n in _SPLIT_NAMES[split] if n in found]
+        if not names:
+            raise ProblemError(f"dataset {name} has no {split} split; it has {', '.join(found)}")
+        found = found[names[0]]
+    for number, fields in enumerate(found, start=1):
+        yield _Row(f"{name}, row {number}", fields)
+
+
+def _collect(rows: Iterable[_Row], source: _Source, limit: int | None, skip_bad_lines: bool) -> Loaded:
+    """Problems of the rows until there are `limit`."""
+    problems: list[Problem] = []
+    num_skipped = 0
+    for number, row in enumerate(rows, start=1):
+        if len(problems) == limit:
+            break
+        try:
+            if row.fields is None:
+                raise ProblemError(row.fault)
+            if _belongs(row.fields.get("split"), source.split):
+                problems.append(_problem(row.fields, source, number))
+        except ProblemError as error:
+            if not skip_bad_lines:
+                raise ProblemError(f"{row.where}: {error}") from error
+            num_skipped += 1
+    return Loaded(problems, num_skipped)
+
+
+def _belongs(named: object, split: str) -> bool:
+    """Whether a row that names this split, or none that we know, is part of `split`."""
+    return named in _SPLIT_NAMES[split] or not any(named in names for names in _SPLIT_NAMES.values())
+
+
+def _problem(fields: Mapping[str, Any], source: _Source, number: int) -> Problem:
+    """A row as a problem; ProblemError when it is not one."""
+    question = _text(fields, source.columns.question, "question_column")
+    written = _text(fields, source.columns.answer, "answer_column")
+    answer = declared_answer(written) or written
+    kind = _kind(fields, answer)
+    solution = fields.get(source.columns.solution)
+    if not isinstance(solution, str):
+        solution = written
+    num_steps, steps = worked_steps(solution, answer)
+    numbers, target = _numbers_and_target(fields) if kind == "expression" else ((), None)
+    return Problem(
+        id=str(fields.get("id", f"{source.name}-{number}")),
+        question=question,
+        answer=answer,
+        source=source.name,
+        kind=kind,
+        numbers=numbers,
+        target=target,
+        num_steps=num_steps,
+        steps=steps,
+    )
+
+
+def _text(fields: Mapping[str, Any], column: str, option: str) -> str:
+    """A field that must hold text or a number, as text."""
+    if column not in fields:
+        raise ProblemError(f"there is no {column!r} among {', '.join(map(str, fields))}; set {option}")
+    value = fields[column]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ProblemError(f"{column!r} must be text or a number, found {type(value).__name__}")
+    text = str(value).strip()
+    if not text:
+        raise ProblemError(f"{column!r} is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ProblemError(f"{column!r} is no Unicode text: {error.reason}") from error
+    return text
+
+
+def _kind(fields: Mapping[str, Any], answer: str) -> AnswerKind:
+    """The kind a row names, else what its fields show."""
+    for kind in get_args(AnswerKind):
+        if kind in (fields.get("kind"), fields.get("answer_type")):
+            named: AnswerKind = kind
+            return named
+    if "numbers" in fields and "target" in fields:
+        return "expression"
+    return "choice" if "options" in fields and re.fullmatch(r"\(?[A-Za-z]\)?", answer) else "number"
+
+
+def _numbers_and_target(fields: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
+    """What an expression must use and come to."""
+    numbers, target = fields.get("numbers"), fields.get("target")
+    if not isinstance(numbers, list) or not numbers or not all(type(n) is int for n in numbers):
+        raise ProblemError("an expression needs 'numbers', a list of whole numbers")
+    if type(target) is not int:
+        raise ProblemError("an expression needs 'target', a whole number")
+    return tuple(numbers), target
+
+
+def _is_hub_name(name: str) -> bool:
+    """Whether a name can only be a dataset on the hub."""
+    looks_like_file = name.endswith((".jsonl", ".jsonl.gz", ".json")) or name.startswith((".", "/", "~"))
+    return not looks_like_file and not Path(name).exists() and _HUB_NAME.fullmatch(name) is not None
+
+
+def _unknown(name: str) -> str:
+    """What to say of a name that is no set, file or dataset."""
+    if "/" in name or name.endswith((".jsonl", ".jsonl.gz", ".json")):
+        return f"problem file {name} is not there"
+    known = (*STORED, *GENERATED)
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    return (
+        f"no problem set is called {name!r}; did you mean {nearest!r}? There are {', '.join(known)}, "
+        "JSONL files, dataset folders and Hugging Face datasets as owner/name"
+    )

@@ -1,0 +1,17 @@
+"""Prioritized replay on disk: numpy and the standard library, no trees, no torch."""
+
+from replay.buffer import Batch, PrioritizedReplayBuffer, Update, priority_of
+from replay.errors import ReplayError
+from replay.experience import Experience
+from replay.schedule import SamplesPerInsert, beta_at
+
+__all__ = [
+    "Batch",
+    "Experience",
+    "PrioritizedReplayBuffer",
+    "ReplayError",
+    "SamplesPerInsert",
+    "Update",
+    "beta_at",
+    "priority_of",
+]

@@ -1,0 +1,287 @@
+"""PrioritizedReplayBuffer: experiences in, prioritized batches out, priorities back.
+
+Proportional prioritization of Schaul et al. (1511.05952, section 3.3), on disk before a call
+returns. Knows no trees and no models. Letters of a shape: N ids given, B items of a batch.
+
+What is on disk is the Store, what is in RAM the Memory; every change is committed to the Store first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.errors import ReplayError
+from replay.experience import Experience
+from replay.file import FILE_NAME, Position
+from replay.memory import Memory
+from replay.record import row_of
+from replay.store import Durability, Store
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+
+_LEAST_FOLD = 65_536  # journaled priorities kept before they are folded, at least
+_HIGHEST = 1e100  # so that a million squares of them have a sum
+
+
+class Batch(NamedTuple):
+    """What `sample` draws. An item may come twice."""
+
+    ids: Int64  # [B]
+    experiences: tuple[Experience, ...]  # B of them; their arrays belong to the batch
+    weights: Float64  # [B] importance weights in (0, 1]
+    probabilities: Float64  # [B] chance of the item in one draw
+
+
+class Update(NamedTuple):
+    """What became of a priority update."""
+
+    applied: int
+    stale: int  # ids no longer in the buffer; nothing was changed for them
+
+
+def priority_of(
+    advantage: npt.ArrayLike, value_target: npt.ArrayLike, value: npt.ArrayLike, eps: float = 1e-3
+) -> Float64:
+    """|advantage| + |value target - value| + eps, by item."""
+    surprise = np.abs(np.asarray(value_target, np.float64) - np.asarray(value, np.float64))
+    return np.abs(np.asarray(advantage, np.float64)) + surprise + eps
+
+
+class PrioritizedReplayBuffer:
+    """At most `capacity` experiences of one folder; one writer at a time, any number of readers.
+
+    Every call that changes something has been committed when it returns. Ids are 64-bit and never
+    repeat, also across reopening; the one exception is `rewind`, which gives the ids after the mark
+    again, because that future never happened.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        capacity: int,
+        alpha: float = 0.6,
+        eps: float = 1e-3,
+        max_lag: int | None = None,
+        durability: Durability = "process",
+        normalise: Literal["batch", "buffer"] = "batch",
+    ) -> None:
+        """Open the folder's buffer, or begin one.
+
+        `alpha` 0 draws uniformly. A priority below `eps` counts as `eps`, so that no item is out of
+        reach. `max_lag`: versions an item may lie behind the newest; None: any. `normalise`: weights
+        are divided by the largest of the batch, or of the whole buffer (a pass over all priorities).
+        A smaller capacity than before evicts the oldest. ReplayError: a setting out of range, or see Store.
+        """
+        _check("capacity", capacity, capacity >= 1, "at least 1")
+        _check("alpha", alpha, 0 <= alpha <= 1, "in [0, 1]")
+        _check("eps", eps, 0 <= eps < np.inf, "finite and not negative")
+        _check("max_lag", max_lag, max_lag is None or max_lag >= 0, "None or at least 0")
+        _check("normalise", normalise, normalise in ("batch", "buffer"), "'batch' or 'buffer'")
+        self.capacity, self.alpha, self.eps = capacity, alpha, eps
+        self.max_lag, self.normalise = max_lag, normalise
+        self._store = Store(Path(folder) / FILE_NAME, durability)
+        try:
+            self._memory = self._load(self._store.position())
+        except BaseException:
+            self._store.close()
+            raise
+
+    def __len__(self) -> int:
+        """Items that can be drawn."""
+        return len(self._memory)
+
+    def extend(
+        self, experiences: Iterable[Experience], priorities: npt.ArrayLike | None = None
+    ) -> Int64:  # [N]
+        """Add experiences and return their ids; the oldest beyond capacity are evicted with them.
+
+        Without priorities they enter at the highest priority ever given, 1.0 at the beginning.
+        """
+        rows = [row_of(experience) for experience in experiences]
+        first_id = self._memory.position.next_id
+        ids = np.arange(first_id, first_id + len(rows))
+        if not rows:
+            return ids
+        entering = np.full(len(rows), self._memory.position.max_priority or 1.0)
+        given = self._checked(entering if priorities is None else priorities, len(rows))
+        versions = np.array([row.version for row in rows], dtype=np.int64)
+        position = self._memory.after_adding(versions, float(given.max()))
+        records = self._store.append(first_id, rows, given, position)
+        self._memory.position = position
+        self._memory.add(first_id, versions, records, given)
+        if self.max_lag is not None:
+            self.drop_older_than(int(versions.max()) - self.max_lag)
+        self._fold_if_long()
+        return ids
+
+    def sample(self, batch_size: int, beta: float, rng: np.random.Generator) -> Batch:
+        """Draw with P = priority^alpha / sum, one item from each of `batch_size` equal strata.
+
+        weights = (size * P)^-beta, divided by the largest. ReplayError when there is nothing to draw.
+        """
+        _check("batch_size", batch_size, batch_size >= 1, "at least 1")
+        _check("beta", beta, 0 <= beta < np.inf, "finite and not negative")
+        chances = self._memory.chances
+        if not chances.total > 0:
+            found = f"all {len(self)} priorities are 0" if len(self) else "the buffer is empty"
+            raise ReplayError(f"nothing to sample: {found}; add experiences first")
+        masses = (np.arange(batch_size) + rng.random(batch_size)) * (chances.total / batch_size)
+        slots = chances.draw(masses)
+        drawn = chances.get(slots)
+        least = float(drawn.min()) if self.normalise == "batch" else chances.smallest()
+        ids = self._memory.ids_at(slots)
+        return Batch(
+            ids=ids,
+            experiences=self._memory.experiences(ids),
+            weights=(drawn / least) ** -beta,  # size and sum cancel: the largest weight has the least P
+            probabilities=drawn / chances.total,
+        )
+
+    def update_priority(self, ids: npt.ArrayLike, priorities: npt.ArrayLike) -> Update:  # [N], [N]
+        """Give items new priorities; the last one wins where an id repeats.
+
+        Ids that are no longer in the buffer are counted and nothing else. ReplayError, and no
+        change at all, when a priority is negative or not finite.
+        """
+        wanted = np.asarray(ids)
+        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
+            raise ReplayError(f"ids must be one row of int64, got {wanted.dtype} of shape {wanted.shape}")
+        wanted = wanted.astype(np.int64)
+        given = self._checked(priorities, len(wanted))
+        alive = self._memory.alive(wanted)
+        live_ids, given = wanted[alive], given[alive]
+        update = Update(applied=len(live_ids), stale=len(wanted) - len(live_ids))
+        if not len(wanted):
+            return update
+        now = self._memory.position
+        position = now._replace(
+            stale_updates=now.stale_updates + update.stale,
+            max_priority=float(given.max(initial=now.max_priority)),
+        )
+        self._store.record_priorities(live_ids, given, position)
+        self._memory.position = position
+        self._memory.set_priorities(live_ids, given)
+        self._fold_if_long()
+        return update
+
+    def drop_older_than(self, version: int) -> int:
+        """Drop what weights before `version` made, now and whenever it is added; how many were dropped."""
+        now = self._memory.position
+        if now.min_version is not None and version <= now.min_version:
+            return 0
+        position = self._memory.after_dropping(version)
+        self._store.move(position)
+        self._memory.move(position)
+        return position.dropped - now.dropped
+
+    def mark(self) -> dict[str, Any]:
+        """Write a snapshot of everything through to the disk; what `rewind` needs to come back to it.
+
+        Store it in a checkpoint (it is JSON). The last KEPT_MARKS marks can be gone back to; what was
+        evicted before the oldest of them is deleted now.
+        """
+        number, crc = self._fold(keep=True)
+        return {"mark": number, "next_id": self._memory.position.next_id, "crc32": crc}
+
+    def rewind(self, mark: Mapping[str, Any]) -> None:
+        """Go back to a mark exactly: items added later are deleted, evicted and dropped ones are back.
+
+        The same calls then have the same results as if nothing had come after the mark. ReplayError
+        when the mark is of another buffer or no longer kept.
+        """
+        number, crc = mark.get("mark"), mark.get("crc32")
+        if not isinstance(number, int) or not isinstance(crc, int):
+            raise ReplayError(f"expected a mark made by mark(), got {dict(mark)}")
+        position = self._store.restore(number, crc)
+        try:
+            self._memory = self._load(position)
+        except BaseException:
+            self.close()  # what is in RAM is no longer what is in the file
+            raise
+
+    def stats(self) -> dict[str, float]:
+        """Flat numbers for a log line. Priorities are those of the live items, before alpha."""
+        position, ids = self._memory.position, self._memory.ids()
+        alive = self._memory.alive(ids)
+        priorities = self._memory.priorities(ids)[alive]
+        chances = self._memory.chances.get(ids % self.capacity)
+        squares = float((chances**2).sum())
+        return {
+            "size": len(self),
+            "capacity": self.capacity,
+            "added": position.next_id,
+            "evicted": position.evicted,
+            "dropped": position.dropped,
+            "stale_updates": position.stale_updates,
+            "priority_max": float(priorities.max(initial=0.0)),
+            "priority_mean": float(priorities.mean()) if len(priorities) else 0.0,
+            "effective_sample_size": float(chances.sum() ** 2 / squares) if squares else 0.0,
+            "payload_bytes": self._memory.num_bytes(),
+        }
+
+    def close(self) -> None:
+        """Close the file and let the next writer in. Twice is once."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        """The buffer itself; it is closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _load(self, position: Position) -> Memory:
+        position = self._fitted(position)
+        memory = Memory(self.capacity, self.alpha, position)
+        priorities = self._store.priorities(position)
+        for first_id, versions, records in self._store.nodes(position.first_live, position.next_id):
+            start = first_id - position.first_live
+            given = priorities.current[start : start + len(records)]
+            memory.add(first_id, np.array(versions, dtype=np.int64), records, given)
+        memory.fold(priorities.unfolded.nonzero()[0] + position.first_live, priorities.num_journaled)
+        return memory
+
+    def _fitted(self, position: Position) -> Position:
+        first_live = position.next_id - self.capacity
+        if first_live <= position.first_live:
+            return position
+        num_lost = self._store.count(position.first_live, first_live, position.min_version)
+        position = position._replace(first_live=first_live, evicted=position.evicted + num_lost)
+        self._store.move(position)
+        return position
+
+    def _checked(self, priorities: npt.ArrayLike, num_ids: int) -> Float64:
+        given = np.asarray(priorities, dtype=np.float64)
+        if given.shape != (num_ids,):
+            raise ReplayError(f"expected {num_ids} priorities in one row, got shape {given.shape}")
+        bad = ~((given >= 0) & (given <= _HIGHEST))
+        if bad.any():
+            raise ReplayError(f"priorities must lie in [0, {_HIGHEST:g}], got {given[bad][0]}")
+        return np.maximum(given, self.eps)
+
+    def _fold_if_long(self) -> None:
+        if self._memory.num_journaled > max(_LEAST_FOLD, self.capacity):
+            self._fold(keep=False)
+
+    def _fold(self, *, keep: bool) -> tuple[int, int]:
+        ids = self._memory.ids()
+        priorities = self._memory.priorities(ids)
+        changed = ids[self._memory.unfolded(ids)]
+        folded = self._store.snapshot(priorities, changed, self._memory.position, keep=keep)
+        self._memory.fold()
+        return folded
+
+
+def _check(name: str, found: object, fits: bool, expected: str) -> None:
+    if not fits:
+        raise ReplayError(f"{name} must be {expected}, got {found!r}")

@@ -1,0 +1,362 @@
+"""What is particular to the local engine: any model, a shared module, one prefix once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from llama_o1.engine.cache import PrefixCache
+from llama_o1.engine.draw import draw
+from llama_o1.engine.local import LocalEngine
+from llama_o1.engine.protocol import Draw, Force, Reply, Request, Sample, Step
+from llama_o1.engine.sampling import uniforms
+from llama_o1.errors import EngineError
+
+VOCAB = 32
+RATING = (5, 6)
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+}
+
+
+def llama(seed: int = 0, **sizes: object) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(LlamaConfig(**{**SIZES, "num_key_value_heads": 2, **sizes}))
+
+
+def mistral() -> PreTrainedModel:
+    return MistralForCausalLM(MistralConfig(**SIZES, num_key_value_heads=2, head_dim=8, sliding_window=6))
+
+
+def gemma2() -> PreTrainedModel:
+    return Gemma2ForCausalLM(
+        Gemma2Config(**SIZES, num_key_value_heads=2, head_dim=8, attn_logit_softcapping=1.0)
+    )
+
+
+MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "llama": llama,
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, num_key_value_heads=1)),
+    "gpt-neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES)),
+    "gpt2": lambda: GPT2LMHeadModel(
+        GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=VOCAB, n_positions=64, initializer_range=0.3)
+    ),
+    "mistral, sliding window": mistral,
+    "gemma2, plain forward": gemma2,
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """Forces a header at the start and a block after `at` tokens."""
+
+    ids: tuple[int, ...]
+    at: int = -1
+    block: tuple[int, ...] = ()
+
+    def __call__(self, ids: Sequence[int]) -> Step:
+        if not ids and self.ids:
+            return Force(self.ids)
+        return Force(self.block) if len(ids) == self.at else Draw()
+
+
+def ask(engine: LocalEngine, *requests: Request) -> list[Reply]:
+    for i, request in enumerate(requests):
+        engine.submit(i, request)
+    replies: dict[Hashable, Reply] = {}
+    while got := engine.poll():
+        replies.update(got)
+    return [replies[i] for i in range(len(requests))]
+
+
+def thoughts(count: int = 10) -> list[Request]:
+    """Contexts of all lengths, some of them beginning alike."""
+    return [
+        Request(
+            context=tuple((7 * j + i % 3 * (j > 10)) % VOCAB for j in range(1 + 3 * i)),
+            max_tokens=14,
+            seed=i,
+            program=Header((1, 2, 3) if i % 2 else (), at=9, block=(4, 4)),
+            num_samples=1 + i % 2,
+            rating=RATING,
+        )
+        for i in range(count)
+    ]
+
+
+def check(model: nn.Module, request: Request, sample: Sample, atol: float = 1e-4) -> None:
+    """A sample's log-probs and value against the model's own forward."""
+    tokens = [*request.context, *sample.ids.tolist()]
+    model.eval()
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(torch.tensor([tokens])).logits[0].float(), -1)
+    own = (
+        logprobs[len(request.context) - 1 : -1]
+        .gather(1, torch.tensor(sample.ids[:, None].tolist()))[:, 0]
+        .numpy()
+    )
+    np.testing.assert_allclose(sample.logprobs[sample.sampled], own[sample.sampled], atol=atol)
+    positive, negative = logprobs[-1, list(RATING)].exp()
+    assert sample.value == pytest.approx(float(positive / (positive + negative)), abs=atol / 10)
+
+
+# Any model.
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_log_probs_and_values_equal_the_models_own_forward(name: str) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    engine = LocalEngine(model, slots=5)
+    requests = thoughts()
+    for reply, request in zip(ask(engine, *requests), requests, strict=True):
+        for sample in reply.samples:
+            check(model, request, sample)
+
+
+def test_a_model_whose_attention_cannot_be_replaced_is_served_plainly_and_said_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    torch.manual_seed(0)
+    with caplog.at_level(logging.WARNING):
+        engine = LocalEngine(gemma2(), slots=2)
+    assert "Gemma2ForCausalLM cannot use ragged attention" in caplog.text
+    assert "softcap" in caplog.text
+    request = Request((1, 2, 3), 4, 0)
+    assert [reply.cached_prefix for reply in ask(engine, request) + ask(engine, request)] == [0, 0]
+
+
+def test_a_usual_model_is_not_served_plainly(caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("llama", "qwen2", "gpt-neox", "gpt2", "mistral, sliding window"):
+        LocalEngine(MODELS[name]())
+    assert not caplog.text
+
+
+def test_bfloat16_weights_are_served() -> None:
+    model = llama(initializer_range=0.1).to(torch.bfloat16)
+    request = thoughts(5)[4]
+    for sample in ask(LocalEngine(model), request)[0].samples:
+        check(model, request, sample, atol=0.1)
+
+
+def test_an_adapted_model_is_served() -> None:
+    torch.manual_seed(0)
+    model = get_peft_model(llama(), LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    request = thoughts(4)[3]
+    check(model, request, ask(LocalEngine(model), request)[0].samples[0])
+
+
+# A module that a learner shares.
+
+
+def test_the_module_keeps_its_modes_and_its_attention_and_can_be_trained() -> None:
+    model = llama(attention_dropout=0.5).train()
+    model.lm_head.eval()
+    request = thoughts(4)[3]
+    sample = ask(LocalEngine(model), request)[0].samples[0]
+    assert model.training
+    assert not model.lm_head.training
+    assert model.config._attn_implementation == "sdpa"
+    tokens = torch.tensor([request.context])
+    model(tokens, labels=tokens).loss.backward()
+    assert model.lm_head.weight.grad is not None
+    check(model, request, sample)
+
+
+def test_weights_changed_in_place_are_used_after_load() -> None:
+    model = llama()
+    engine = LocalEngine(model)
+    requests = thoughts(6)
+    before = ask(engine, *requests)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    engine.load(None, 3)
+    after = ask(engine, *requests)
+    fresh = ask(LocalEngine(model), *requests)
+    for a, b in zip(after, fresh, strict=True):
+        assert (a.version, a.cached_prefix) == (3, b.cached_prefix)
+        for x, y in zip(a.samples, b.samples, strict=True):
+            assert x.ids.tolist() == y.ids.tolist()
+            assert x.value == pytest.approx(y.value, abs=1e-6)
+    assert before[5].samples[0].value != pytest.approx(after[5].samples[0].value, abs=1e-4)
+
+
+def test_another_module_takes_the_place_of_the_first() -> None:
+    engine, other = LocalEngine(llama()), llama(seed=1)
+    request = thoughts(4)[3]
+    ask(engine, request)
+    engine.load(other, 1)
+    check(other, request, ask(engine, request)[0].samples[0])
+
+
+def test_a_module_of_another_vocabulary_is_refused() -> None:
+    with pytest.raises(EngineError, match="vocabulary of 33, expected 32"):
+        LocalEngine(llama()).load(llama(vocab_size=33), 1)
+
+
+@pytest.mark.parametrize("asked", [0, 65])
+def test_max_context_must_lie_within_the_models_positions(asked: int) -> None:
+    with pytest.raises(EngineError, match=f"from 1 to the model's 64 positions, got {asked}"):
+        LocalEngine(llama(), max_context=asked)
+
+
+def test_weights_that_are_not_finite_are_reported() -> None:
+    model = llama()
+    engine = LocalEngine(model)
+    with torch.no_grad():
+        model.lm_head.weight.fill_(math.nan)
+    with pytest.raises(EngineError, match="not finite"):
+        ask(engine, Request((1, 2), 3, 0))
+
+
+# One prefix once.
+
+
+def test_a_childs_context_finds_its_parents_context_and_sample() -> None:
+    engine = LocalEngine(llama())
+    parent = Request(tuple(range(20)), 10, 0, Header((1, 2, 3)), rating=RATING)
+    sample = ask(engine, parent)[0].samples[0]
+    context = (*parent.context, *sample.ids.tolist(), 5, 6)
+    child = ask(engine, Request(context, 10, 1, Header((1, 2, 4)), rating=RATING))[0]
+    assert child.cached_prefix == 30  # 20 of the parent's context and 10 of its sample
+    assert engine.figures().prefilled_tokens == 20 + 2
+    check(llama(), Request(context, 10, 1), child.samples[0])
+
+
+@pytest.mark.parametrize("slots", [2, 64])
+def test_samples_and_equal_contexts_compute_their_prefix_once(slots: int) -> None:
+    engine = LocalEngine(llama(), slots=slots)
+    context = tuple(range(30))
+    ask(engine, Request(context, 3, 0, num_samples=4), Request(context, 3, 1), Request(context, 3, 2))
+    figures = engine.figures()
+    # The first computes all 30; of the others each feeds the last token to have its logits.
+    assert (figures.prefilled_tokens, figures.cached_tokens) == (30 + 5, 5 * 29)
+
+
+def test_the_cache_keeps_within_its_limit_and_changes_no_reply() -> None:
+    per_token = 2 * 2 * 2 * 8 * 4  # keys and values, layers, heads, head_dim, bytes
+    small = LocalEngine(llama(), slots=3, cache_bytes=100 * per_token)
+    for a, b in zip(ask(small, *thoughts(12)), ask(LocalEngine(llama()), *thoughts(12)), strict=True):
+        assert [sample.ids.tolist() for sample in a.samples] == [sample.ids.tolist() for sample in b.samples]
+
+
+def fill(cache: PrefixCache, tokens: list[int]) -> None:
+    """Insert with one number a token, which tells the prefix it stands for."""
+    kv = torch.tensor([float(hash(tuple(tokens[: i + 1])) % 997) for i in range(len(tokens))])
+    cache.insert(tokens, len(tokens), lambda start, end: kv[None, None, start:end, None].clone())
+
+
+def known(cache: PrefixCache, tokens: list[int]) -> int:
+    """Tokens of a known prefix, after a look at what is held for them."""
+    length, pieces = cache.match(tokens, len(tokens))
+    held = [number for piece in pieces for number in piece.flatten().tolist()]
+    assert held == [float(hash(tuple(tokens[: i + 1])) % 997) for i in range(length)]
+    return length
+
+
+def test_the_cache_is_token_exact() -> None:
+    cache = PrefixCache(1 << 20)
+    fill(cache, [1, 2, 3, 4, 5])
+    fill(cache, [1, 2, 3, 9])
+    fill(cache, [1, 2, 3, 4, 5, 6])
+    assert known(cache, [1, 2, 3, 4, 5, 6, 7]) == 6
+    assert known(cache, [1, 2, 3, 9, 9]) == 4
+    assert known(cache, [1, 2, 8]) == 2
+    assert known(cache, [2, 1]) == 0
+    assert cache.match([1, 2, 3, 4], 2)[0] == 2
+    assert cache.held_bytes == 4 * (3 + 2 + 1 + 1)
+
+
+def test_the_cache_drops_the_leaf_that_was_not_used_for_longest() -> None:
+    cache = PrefixCache(4 * 6)  # six tokens of 4 bytes
+    fill(cache, [1, 2, 3])
+    fill(cache, [1, 2, 4])
+    fill(cache, [5])
+    known(cache, [1, 2, 3])
+    fill(cache, [6, 7])
+    assert [known(cache, tokens) for tokens in ([1, 2, 3], [1, 2, 4], [5], [6, 7])] == [3, 2, 1, 2]
+    fill(cache, [8, 8, 8, 8, 8, 8, 8])
+    assert cache.held_bytes <= 24
+
+
+# Always full.
+
+
+def test_a_finished_rows_place_is_taken_at_once() -> None:
+    engine = LocalEngine(llama(), slots=2)
+    # Rows of 1 + 5 and 2 + 4 draws: two places need six steps, and no place is ever empty.
+    ask(engine, *(Request((1, i), draws, i) for i, draws in enumerate((1, 2, 5, 4))))
+    figures = engine.figures()
+    assert (figures.steps, figures.slot_steps) == (6, 12)
+
+
+def test_forced_tokens_and_the_value_cost_no_step_of_their_own() -> None:
+    engine = LocalEngine(llama())
+    program = Header((1, 2, 3), at=6, block=(4, 4, 4))
+    ask(engine, Request((1, 2), 10, 0, program, rating=RATING))
+    # Draws 3 + 1 after the two blocks, then one pass for the value after the last token.
+    assert engine.figures().steps == 5
+
+
+# Numbers.
+
+
+def test_uniforms_depend_on_nothing_but_their_own_counters() -> None:
+    seeds, numbers, positions = [3, 3, 3, -1, 1 << 90], [0, 0, 1, 0, 0], [0, 1, 0, 0, 0]
+    together = uniforms(seeds, numbers, positions)
+    alone = [uniforms([s], [n], [p])[0] for s, n, p in zip(seeds, numbers, positions, strict=True)]
+    assert together.tolist() == alone
+    assert len(set(alone)) == 5
+    many = uniforms([7] * 20000, [0] * 20000, range(20000))
+    assert ((many > 0) & (many < 1)).all()
+    assert many.mean() == pytest.approx(0.5, abs=4 / math.sqrt(12 * 20000))
+
+
+def test_a_draw_is_the_inverse_of_the_cumulated_distribution() -> None:
+    logits = torch.tensor([0.5, 0.0, 0.25, 0.25]).log().expand(5, 4)
+    uniform = np.array([0.0, 0.49, 0.51, 0.74, 0.76])
+    drawn = draw(logits, [1.0] * 5, uniform)
+    assert drawn.ids == [0, 0, 2, 2, 3]
+    np.testing.assert_allclose(np.exp(drawn.logprobs), [0.5, 0.5, 0.25, 0.25, 0.25], rtol=1e-6)
+    # H = 0.5 log 2 + 2 * 0.25 log 4 = 1.5 log 2; deviations of -log p from it are half of log 2 everywhere.
+    np.testing.assert_allclose(drawn.entropy, [1.5 * math.log(2)] * 5, rtol=1e-6)
+    np.testing.assert_allclose(drawn.varentropy, [(0.5 * math.log(2)) ** 2] * 5, rtol=1e-5)
+
+
+def test_temperature_changes_the_draw_but_not_the_entropy() -> None:
+    logits = torch.tensor([0.8, 0.2]).log().expand(3, 2)
+    drawn = draw(logits, [2.0, 0.0, 1.0], np.array([0.7, 0.99, 0.7]))
+    # At temperature 2 the odds of 4 become 2, so P = 2/3 and 1/3; 0 takes the likeliest.
+    assert drawn.ids == [1, 0, 0]
+    np.testing.assert_allclose(drawn.logprobs, [math.log(1 / 3), 0.0, math.log(0.8)], rtol=1e-5)
+    assert drawn.entropy[0] == pytest.approx(drawn.entropy[1])

@@ -1,0 +1,229 @@
+"""The file: kills, second writers, damage, newer formats, plain SQL clients."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from replay import Experience, PrioritizedReplayBuffer, ReplayError
+from replay.file import FILE_NAME
+from replay.inspect.query import ReplayReader
+
+CHILD = """
+import sys
+import numpy as np
+from replay import Experience, PrioritizedReplayBuffer
+
+def experience(number):
+    ids = np.full(40, number, dtype=np.int32)
+    return Experience(ids, ids, ids > -1, np.zeros(40, np.float32), 1.0, 0.0, 0.5, 1.0, None, 0, "expand",
+                      "p", "t", number, number - 1)
+
+buffer = PrioritizedReplayBuffer(sys.argv[1], capacity=50)
+start = buffer.stats()["added"]
+print("open", flush=True)
+for i in range(start, start + 100_000, 2):
+    ids = buffer.extend([experience(i), experience(i + 1)])
+    print("added", *ids, flush=True)
+    buffer.update_priority(ids, [i + 1.0, i + 2.0])
+    print("updated", *ids, flush=True)
+    if i % 7 == 0:
+        buffer.mark()
+"""
+
+
+def experience(number=0):
+    ids = np.full(40, number, dtype=np.int32)
+    return Experience(
+        context=ids,
+        ids=ids,
+        sampled=ids >= 0,
+        logprobs=np.zeros(40, np.float32),
+        temperature=1.0,
+        advantage=0.0,
+        value=0.5,
+        value_target=1.0,
+        outcome=None,
+        version=0,
+        action="expand",
+        problem="p",
+        tree="t",
+        node=number,
+        parent=number - 1,
+    )
+
+
+def begin(folder, count=4, **settings):
+    with PrioritizedReplayBuffer(folder, capacity=50, **settings) as buffer:
+        buffer.extend([experience(0x1234 + i) for i in range(count)])
+    return Path(folder) / FILE_NAME
+
+
+def test_a_killed_process_loses_nothing_it_acknowledged(tmp_path):
+    for num_lines in (2, 9, 40, 121):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        with child:
+            lines = [child.stdout.readline().split() for _ in range(num_lines)]
+            child.send_signal(signal.SIGKILL)
+            lines += [line.split() for line in child.stdout if line.endswith("\n")]
+        last = {line[0]: int(line[-1]) for line in lines if len(line) == 3}
+        with PrioritizedReplayBuffer(tmp_path, capacity=50) as buffer:
+            added = buffer.stats()["added"]
+            assert added > last["added"]
+            batch = buffer.sample(200, 1.0, np.random.default_rng(0))
+            assert all(e.node == e.ids[0] == i for i, e in zip(batch.ids, batch.experiences, strict=True))
+        with ReplayReader(tmp_path) as reader:
+            priorities = {item.id: item.priority for item in reader.top(100)}
+        assert set(priorities) == set(range(max(added - 50, 0), added))
+        acknowledged = range(max(added - 50, 0), last.get("updated", -1) + 1)
+        assert all(priorities[i] == i + 1 for i in acknowledged)
+
+
+def test_a_second_writer_is_refused(tmp_path):
+    with PrioritizedReplayBuffer(tmp_path, capacity=50) as buffer:
+        with pytest.raises(ReplayError, match="already open for writing in this process"):
+            PrioritizedReplayBuffer(tmp_path, capacity=50)
+        code = CHILD.replace("buffer = ", "import replay.errors\ntry:\n    buffer = ").split("start =")[0]
+        code += "\nexcept replay.errors.ReplayError as error:\n    print(error)"
+        child = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+        assert "open for writing in another process; stop it, or use another folder" in child.stdout
+        buffer.extend([experience()])
+    with PrioritizedReplayBuffer(tmp_path, capacity=50) as buffer:
+        assert len(buffer) == 1
+
+
+def test_a_closed_buffer_writes_no_more(tmp_path):
+    buffer = PrioritizedReplayBuffer(tmp_path, capacity=50)
+    buffer.close()
+    buffer.close()
+    with pytest.raises(ReplayError, match="nothing of this call was stored"):
+        buffer.extend([experience()])
+
+
+def flip(path, content, offset=0):
+    """Flip one bit of the first place in the file that holds this content."""
+    data = bytearray(path.read_bytes())
+    at = data.find(content)
+    assert at >= 0
+    data[at + offset] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_flipped_bit_of_an_array_names_its_node(tmp_path):
+    path = begin(tmp_path)
+    flip(path, np.full(20, 0x1236, "<i4").tobytes(), 33)
+    with pytest.raises(ReplayError, match=r"replay\.sqlite is damaged: node 2 does not match its checksum"):
+        PrioritizedReplayBuffer(tmp_path, capacity=50)
+    with ReplayReader(tmp_path) as reader, pytest.raises(ReplayError, match="node 2 does not match"):
+        reader.node(2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("UPDATE nodes SET value = 0.25 WHERE id = 3", "node 3 does not match its checksum"),
+        ("UPDATE nodes SET action = 'expanD' WHERE id = 1", "node 1 does not match its checksum"),
+        ("UPDATE nodes SET num_context = 'x' WHERE id = 1", "node 1 cannot be read"),
+        ("UPDATE nodes SET tree = x'ff' WHERE id = 1", "node 1 cannot be read"),
+        ("DELETE FROM nodes WHERE id = 2", "node 2 is missing"),
+        ("DELETE FROM nodes WHERE id = 3", "node 3 is missing"),
+        ("DELETE FROM payloads WHERE id = 0", "node 0 cannot be read"),
+        ("UPDATE journal SET priorities = zeroblob(32)", "journal entry 1 does not match its checksum"),
+        ("UPDATE snapshots SET priorities = zeroblob(32)", "snapshot 1 does not match its checksum"),
+        ("UPDATE meta SET next_id = 3", "meta does not match its checksum"),
+        ("DELETE FROM meta", "meta holds no format"),
+        ("UPDATE meta SET format = 2", "has format 2, this program reads up to 1; install a newer"),
+        ("DROP TABLE payloads", "not a replay buffer"),
+    ],
+)
+def test_damage_is_named(tmp_path, damage, message):
+    path = begin(tmp_path)
+    if "snapshots" in damage:
+        with PrioritizedReplayBuffer(tmp_path, capacity=50) as buffer:
+            buffer.mark()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(damage)
+        db.commit()
+    with pytest.raises(ReplayError, match=message):
+        PrioritizedReplayBuffer(tmp_path, capacity=50)
+    with closing(sqlite3.connect(path)) as db:  # the lock is free and the file was left alone
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / FILE_NAME).write_bytes(b"no database at all" * 100)
+    with pytest.raises(ReplayError, match="is damaged: file is not a database"):
+        PrioritizedReplayBuffer(tmp_path, capacity=50)
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    with PrioritizedReplayBuffer(tmp_path, capacity=500) as buffer:
+        buffer.extend([experience(i) for i in range(200)])
+    path = tmp_path / FILE_NAME
+    os.truncate(path, path.stat().st_size // 2 // 4096 * 4096)
+    with pytest.raises(ReplayError, match=r"replay\.sqlite"):
+        PrioritizedReplayBuffer(tmp_path, capacity=500)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReplayError, match="cannot make the folder"):
+        PrioritizedReplayBuffer(tmp_path / "file" / "replay", capacity=4)
+
+
+def test_a_full_disk_stores_nothing_of_the_call(tmp_path):
+    with PrioritizedReplayBuffer(tmp_path, capacity=50_000) as buffer:
+        buffer.extend([experience(i) for i in range(3)])
+        before = buffer.stats()
+        pages = buffer._store._db.execute("PRAGMA page_count").fetchone()[0]
+        buffer._store._db.execute(f"PRAGMA max_page_count = {pages + 2}").fetchall()
+        with pytest.raises(ReplayError, match="full; nothing of this call was stored"):
+            buffer.extend([experience(i) for i in range(1000)])
+        assert buffer.stats() == before
+        buffer._store._db.execute("PRAGMA max_page_count = 100000").fetchall()
+        assert buffer.extend([experience(3)]).tolist() == [3]
+    with PrioritizedReplayBuffer(tmp_path, capacity=50_000) as buffer:
+        assert len(buffer) == 4
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
+def test_durability_sets_when_sqlite_syncs(tmp_path, durability, synchronous):
+    with PrioritizedReplayBuffer(tmp_path, capacity=4, durability=durability) as buffer:
+        assert buffer._store._db.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+        assert buffer._store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_any_sqlite_client_reads_nodes_and_priorities(tmp_path):
+    with PrioritizedReplayBuffer(tmp_path, capacity=3) as buffer:
+        buffer.extend([experience(i) for i in range(5)])
+        buffer.update_priority([3], [2.5])
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+            ask = "SELECT id, node, priority FROM live"
+            assert db.execute(ask).fetchall() == [(2, 2, 1.0), (3, 3, 1.0), (4, 4, 1.0)]
+            buffer.mark()
+            assert db.execute(ask).fetchall() == [(2, 2, 1.0), (3, 3, 2.5), (4, 4, 1.0)]
+            assert db.execute("SELECT next_id, first_live FROM meta").fetchone() == (5, 2)
+
+
+def test_evicted_nodes_are_deleted_unless_a_mark_needs_them(tmp_path):
+    def stored():
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+            return [i for (i,) in db.execute("SELECT id FROM nodes ORDER BY id")]
+
+    with PrioritizedReplayBuffer(tmp_path, capacity=3) as buffer:
+        buffer.extend([experience(i) for i in range(5)])
+        assert stored() == [2, 3, 4]
+        buffer.mark()
+        buffer.extend([experience(i) for i in range(3)])
+        assert stored() == [2, 3, 4, 5, 6, 7]
+        for _ in range(8):  # the mark that needs 2 to 4 is then the ninth from the end
+            buffer.mark()
+        assert stored() == [5, 6, 7]

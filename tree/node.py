@@ -1,0 +1,157 @@
+"""Records of a search tree: nodes in one list, linked by index, parents before children.
+
+Holds statistics and text only. Must not know tokens, torch, clocks or the gold answer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tree.actions import MetaAction
+
+
+class Ask(NamedTuple):
+    """One thought that a search wants: filled by the search, read by whoever continues text."""
+
+    parent: int  # index of the node to continue
+    action: MetaAction | None  # None: the model draws the kind itself
+    local_id: int  # id reserved for the thought; the prompt shows it
+    max_tokens: int  # tokens reserved for the thought; the reply never spends more
+    seed: int  # of this thought alone, so batches and order cannot change it
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One thought that came back: filled by the model's side, read by the search."""
+
+    action: MetaAction
+    text: str
+    logprob: float  # mean log-prob of the sampled tokens, at most 0
+    value: float  # P(this line ends in a right answer), the model's own word, in [0, 1]
+    tokens: int  # tokens the thought spent, forced ones included
+    thinking_left: int  # tokens this path may still think; 0: only a conclusion is left
+    terminal: bool = False  # nothing may follow
+    answer: str | None = None  # canonical declared answer; None: none was declared
+    outcome: float | None = None  # graded: 1 right, 0 wrong; None: not graded
+    entropy: float | None = None  # mean over sampled tokens, nats; None: the engine gives none
+    varentropy: float | None = None  # mean over sampled tokens, nats squared
+    payload: object = None  # whatever the sender hangs on the node; never read here
+
+
+@dataclass(slots=True)
+class Node:
+    """One thought and what the search knows of it."""
+
+    index: int
+    local_id: int
+    parent: int  # index of the parent; -1 at the root
+    depth: int
+    action: MetaAction
+    text: str
+    value: float | None = None  # the model's own value; None at the root, which has no rating
+    outcome: float | None = None  # graded answer; None: not graded
+    answer: str | None = None
+    terminal: bool = False
+    thinking_left: int = 0
+    tokens: int = 0
+    logprob: float = 0.0
+    entropy: float | None = None
+    varentropy: float | None = None
+    count: int = 1  # equal thoughts merged into this node
+    visits: int = 0
+    value_sum: float = 0.0
+    pending: int = 0  # simulations in flight through this node
+    closed: bool = False  # nothing below is left to search
+    children: list[int] = field(default_factory=list)
+    payload: object = None
+
+    @property
+    def q(self) -> float:
+        """Mean of the evaluations backed up through this node, W / N; 0.5 before the first."""
+        return self.value_sum / self.visits if self.visits else 0.5
+
+    @property
+    def evaluation(self) -> float | None:
+        """What this node itself is worth: its graded outcome, else the model's value."""
+        return self.value if self.outcome is None else self.outcome
+
+
+@dataclass(slots=True)
+class Tree:
+    """The nodes of one search, the root first, and what the search has spent."""
+
+    question: str
+    seed: int
+    nodes: list[Node]
+    next_id: int = 1  # local ids are reserved when a thought is asked for and never repeat
+    tokens_used: int = 0
+    tokens_reserved: int = 0  # of requests in flight
+    simulations: int = 0
+    events: list[str] = field(default_factory=list)  # what went wrong and was counted, in words
+
+    @classmethod
+    def of(cls, question: str, *, seed: int, thinking_left: int, payload: object = None) -> Tree:
+        """A tree that holds its root only."""
+        root = Node(0, 0, -1, 0, MetaAction.PROBLEM, question, thinking_left=thinking_left, payload=payload)
+        return cls(question, seed, [root])
+
+    @property
+    def root(self) -> Node:
+        """The problem itself."""
+        return self.nodes[0]
+
+    def path(self, index: int) -> list[int]:
+        """Indices from the root to this node, both included."""
+        out = []
+        while index >= 0:
+            out.append(index)
+            index = self.nodes[index].parent
+        return out[::-1]
+
+    def terminals(self) -> list[Node]:
+        """Nodes nothing may follow, in the order they were made."""
+        return [node for node in self.nodes if node.terminal]
+
+    def add(self, ask: Ask, told: Told) -> Node:
+        """Append the thought that answers `ask`, or count it again where an equal sibling stands."""
+        parent = self.nodes[ask.parent]
+        for index in parent.children:
+            twin = self.nodes[index]
+            if twin.action is told.action and twin.text == told.text:
+                twin.count += 1
+                return twin
+        node = Node(
+            index=len(self.nodes),
+            local_id=ask.local_id,
+            parent=parent.index,
+            depth=parent.depth + 1,
+            action=told.action,
+            text=told.text,
+            value=told.value,
+            outcome=told.outcome,
+            answer=told.answer,
+            terminal=told.terminal,
+            closed=told.terminal,
+            thinking_left=told.thinking_left,
+            tokens=told.tokens,
+            logprob=told.logprob,
+            entropy=told.entropy,
+            varentropy=told.varentropy,
+            payload=told.payload,
+        )
+        self.nodes.append(node)
+        parent.children.append(node.index)
+        return node
+
+    def prior(self, node: Node) -> float:
+        """P(node | parent): exp of the mean log-prob times the count, normalised over the siblings."""
+        if node.parent < 0:
+            return 1.0
+        siblings = [self.nodes[i] for i in self.nodes[node.parent].children]
+        return _weight(node) / sum(map(_weight, siblings))
+
+
+def _weight(node: Node) -> float:
+    return node.count * math.exp(max(node.logprob, -50.0))

@@ -1,0 +1,154 @@
+"""Monte-Carlo tree search over thoughts: select, expand, backup. One simulation is one generator.
+
+PUCT (Silver et al. 2017) with progressive widening (Coulom 2007; Couetoux et al. 2011): a node is
+widened by one thought at a time while it has fewer than ceil(widening * N ** power) of them. Unlike
+LLaMA-O1, values are plain probabilities, Q = W / N, a thought is evaluated once when it is made, and
+terminals are never expanded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from random import Random
+
+from tree.actions import ActionDraw, MetaAction, allowed
+from tree.budget import Limits, derive, request
+from tree.interleave import Search, Worker, interleave
+from tree.node import Node, Tree
+from tree.scores import puct
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Shape of a search; its token budget stands in `Limits`."""
+
+    simulations: int = 64
+    exploration: float = 1.25
+    max_children: int = 4
+    widening: float = 1.0
+    widening_power: float = 0.5
+    max_depth: int = 32
+    concurrency: int = 1  # simulations of one tree in flight
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot search."""
+        for name in ("simulations", "max_children", "max_depth", "concurrency"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"search.{name} must be at least 1, got {getattr(self, name)}")
+        if self.exploration < 0:
+            raise ValueError(f"search.exploration must be at least 0, got {self.exploration}")
+        if self.widening <= 0 or not 0 <= self.widening_power <= 1:
+            raise ValueError(
+                "search.widening must be above 0 and search.widening_power in [0, 1], "
+                f"got {self.widening} and {self.widening_power}"
+            )
+
+
+def mcts(tree: Tree, settings: SearchSettings, limits: Limits, draw: ActionDraw) -> Search:
+    """Simulate until simulations, tokens or the tree itself are spent, then make sure of one answer."""
+
+    def start() -> Worker | None:
+        if tree.simulations + tree.root.pending >= settings.simulations:
+            return None
+        return simulate(tree, settings, limits, draw)
+
+    yield from interleave(start, settings.concurrency)
+    yield from conclude(tree, limits)
+
+
+def simulate(tree: Tree, settings: SearchSettings, limits: Limits, draw: ActionDraw) -> Worker:
+    """One simulation: ends at once when no node can be widened or the budget affords no thought."""
+    parent = select(tree, settings)
+    if parent is None:
+        return
+    action = _next_action(tree, parent, settings, draw)
+    if not limits.affords(tree, action):
+        return
+    node = yield from request(tree, parent, action, limits)
+    tree.simulations += 1
+    if node is not None:
+        backup(tree, node)
+        close(tree, node, settings)
+
+
+def select(tree: Tree, settings: SearchSettings) -> Node | None:
+    """The node to widen: PUCT from the root down to the first that may grow; None: none may now."""
+    node = tree.root
+    while not node.closed:
+        if _may_widen(tree, node, settings):
+            return node
+        children = [tree.nodes[i] for i in node.children if not tree.nodes[i].closed]
+        if not children:
+            return None
+        node = max(children, key=lambda child: _score(tree, child, settings.exploration))
+    return None
+
+
+def backup(tree: Tree, node: Node) -> None:
+    """Add the node's own evaluation to itself and to every ancestor, once."""
+    value = node.evaluation
+    assert value is not None, "only the root has no evaluation"
+    for index in tree.path(node.index):
+        tree.nodes[index].visits += 1
+        tree.nodes[index].value_sum += value
+
+
+def close(tree: Tree, node: Node, settings: SearchSettings) -> None:
+    """Close the node and its ancestors as far as nothing below them is left to search."""
+    for index in reversed(tree.path(node.index)):
+        here = tree.nodes[index]
+        full = _tries(tree, here) >= settings.max_children
+        if not here.terminal and not (full and all(tree.nodes[i].closed for i in here.children)):
+            return
+        here.closed = True
+
+
+def conclude(tree: Tree, limits: Limits, attempts: int = 2) -> Search:
+    """Ask for a conclusion at the end of the most visited line while the tree has no answer."""
+
+    def start() -> Worker | None:
+        nonlocal attempts
+        attempts -= 1
+        answered = any(node.answer is not None for node in tree.nodes)
+        if attempts < 0 or answered or not limits.affords(tree, MetaAction.CONCLUDE):
+            return None
+        return _conclusion(tree, limits)
+
+    yield from interleave(start, 1)
+
+
+def _conclusion(tree: Tree, limits: Limits) -> Worker:
+    node = tree.root
+    while children := [tree.nodes[i] for i in node.children if not tree.nodes[i].terminal]:
+        node = max(children, key=lambda child: (child.visits, child.q))
+    made = yield from request(tree, node, MetaAction.CONCLUDE, limits)
+    if made is not None:
+        backup(tree, made)
+
+
+def _next_action(tree: Tree, parent: Node, settings: SearchSettings, draw: ActionDraw) -> MetaAction | None:
+    thinking_left = 0 if parent.depth + 1 >= settings.max_depth else parent.thinking_left
+    rng = Random(derive(tree.seed, -tree.next_id))
+    return draw(parent.action, allowed(parent.action, thinking_left=thinking_left), rng)
+
+
+def _may_widen(tree: Tree, node: Node, settings: SearchSettings) -> bool:
+    tries = _tries(tree, node) + node.pending - sum(tree.nodes[i].pending for i in node.children)
+    if tries >= settings.max_children:
+        return False
+    if all(tree.nodes[i].closed for i in node.children) and not node.pending:
+        return True
+    return tries < math.ceil(settings.widening * math.pow(max(1, node.visits), settings.widening_power))
+
+
+def _tries(tree: Tree, node: Node) -> int:
+    """Thoughts made below the node, merged ones counted each time: repeats must not go on for ever."""
+    return sum(tree.nodes[i].count for i in node.children)
+
+
+def _score(tree: Tree, child: Node, exploration: float) -> float:
+    parent = tree.nodes[child.parent]
+    visits = child.visits + child.pending
+    q = child.value_sum / visits if visits else parent.q  # a simulation in flight counts as a loss
+    return puct(q, tree.prior(child), parent.visits + parent.pending, visits, exploration)

@@ -1,0 +1,78 @@
+"""What a finished, graded tree teaches: a value target and an advantage for every thought."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from tree.node import Node, Tree
+
+AdvantageMode = Literal["tree", "gae"]
+
+
+class Target(NamedTuple):
+    """What one thought should have been worth, and how much better it was than expected."""
+
+    value: float  # in [0, 1]
+    advantage: float
+
+
+def targets(
+    tree: Tree, *, mode: AdvantageMode = "tree", mix: float = 0.5, discount: float = 1.0, trace: float = 0.95
+) -> list[Target | None]:
+    """One target a node, None at the root.
+
+    value: mean grade of the graded leaves below (merged ones counted each time), mixed with Q at
+    weight `mix`; Q alone where no leaf below is graded. The model's value bootstraps unfinished
+    leaves through Q; they are never counted as failures.
+
+    advantage, `tree`: Q(node) - V(parent). `gae` (Schulman et al. 2016, eq. 16, here over a tree):
+    delta = r + discount * V(node) - V(parent), r the grade of a terminal (after which V is 0), plus
+    discount * trace times the children's mean advantage, weighted by visits. V(root), which has no
+    rating, is Q(root).
+    """
+    grades = _grades(tree)
+    advantages = _tree_advantages(tree) if mode == "tree" else _gae(tree, discount, trace)
+    out: list[Target | None] = [None]
+    for node in tree.nodes[1:]:
+        graded, total = grades[node.index]
+        value = node.q if not graded else mix * node.q + (1 - mix) * total / graded
+        out.append(Target(value, advantages[node.index]))
+    return out
+
+
+def _grades(tree: Tree) -> list[tuple[int, float]]:
+    """Number and sum of the grades at or below each node; children come after parents in the list."""
+    counts = [0] * len(tree.nodes)
+    sums = [0.0] * len(tree.nodes)
+    for node in reversed(tree.nodes):
+        if node.outcome is not None:
+            counts[node.index] += node.count
+            sums[node.index] += node.outcome * node.count
+        if node.parent >= 0:
+            counts[node.parent] += counts[node.index]
+            sums[node.parent] += sums[node.index]
+    return list(zip(counts, sums, strict=True))
+
+
+def _baseline(node: Node) -> float:
+    """What was expected at a node: the model's value; at the root, which has none, the mean found."""
+    return node.q if node.value is None else node.value
+
+
+def _tree_advantages(tree: Tree) -> list[float]:
+    return [0.0] + [node.q - _baseline(tree.nodes[node.parent]) for node in tree.nodes[1:]]
+
+
+def _gae(tree: Tree, discount: float, trace: float) -> list[float]:
+    advantages = [0.0] * len(tree.nodes)
+    for node in reversed(tree.nodes[1:]):
+        if node.terminal:
+            worth = node.evaluation
+        else:
+            worth = discount * _baseline(node)
+        assert worth is not None, "only the root has no evaluation"
+        below = [tree.nodes[i] for i in node.children]
+        visits = sum(child.visits for child in below)
+        later = sum(child.visits * advantages[child.index] for child in below) / visits if visits else 0.0
+        advantages[node.index] = worth - _baseline(tree.nodes[node.parent]) + discount * trace * later
+    return advantages
