@@ -28,11 +28,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from llama_o1.engine.cache import PrefixCache
-from llama_o1.engine.draw import draw
 from llama_o1.engine.local import LocalEngine
 from llama_o1.engine.protocol import Draw, Force, Reply, Request, Sample, Step
-from llama_o1.engine.sampling import uniforms
 from llama_o1.errors import EngineError
 
 VOCAB = 32
@@ -270,45 +267,6 @@ def test_the_cache_keeps_within_its_limit_and_changes_no_reply() -> None:
         assert [sample.ids.tolist() for sample in a.samples] == [sample.ids.tolist() for sample in b.samples]
 
 
-def fill(cache: PrefixCache, tokens: list[int]) -> None:
-    """Insert with one number a token, which tells the prefix it stands for."""
-    kv = torch.tensor([float(hash(tuple(tokens[: i + 1])) % 997) for i in range(len(tokens))])
-    cache.insert(tokens, len(tokens), lambda start, end: kv[None, None, start:end, None].clone())
-
-
-def known(cache: PrefixCache, tokens: list[int]) -> int:
-    """Tokens of a known prefix, after a look at what is held for them."""
-    length, pieces = cache.match(tokens, len(tokens))
-    held = [number for piece in pieces for number in piece.flatten().tolist()]
-    assert held == [float(hash(tuple(tokens[: i + 1])) % 997) for i in range(length)]
-    return length
-
-
-def test_the_cache_is_token_exact() -> None:
-    cache = PrefixCache(1 << 20)
-    fill(cache, [1, 2, 3, 4, 5])
-    fill(cache, [1, 2, 3, 9])
-    fill(cache, [1, 2, 3, 4, 5, 6])
-    assert known(cache, [1, 2, 3, 4, 5, 6, 7]) == 6
-    assert known(cache, [1, 2, 3, 9, 9]) == 4
-    assert known(cache, [1, 2, 8]) == 2
-    assert known(cache, [2, 1]) == 0
-    assert cache.match([1, 2, 3, 4], 2)[0] == 2
-    assert cache.held_bytes == 4 * (3 + 2 + 1 + 1)
-
-
-def test_the_cache_drops_the_leaf_that_was_not_used_for_longest() -> None:
-    cache = PrefixCache(4 * 6)  # six tokens of 4 bytes
-    fill(cache, [1, 2, 3])
-    fill(cache, [1, 2, 4])
-    fill(cache, [5])
-    known(cache, [1, 2, 3])
-    fill(cache, [6, 7])
-    assert [known(cache, tokens) for tokens in ([1, 2, 3], [1, 2, 4], [5], [6, 7])] == [3, 2, 1, 2]
-    fill(cache, [8, 8, 8, 8, 8, 8, 8])
-    assert cache.held_bytes <= 24
-
-
 # Always full.
 
 
@@ -326,37 +284,3 @@ def test_forced_tokens_and_the_value_cost_no_step_of_their_own() -> None:
     ask(engine, Request((1, 2), 10, 0, program, rating=RATING))
     # Draws 3 + 1 after the two blocks, then one pass for the value after the last token.
     assert engine.figures().steps == 5
-
-
-# Numbers.
-
-
-def test_uniforms_depend_on_nothing_but_their_own_counters() -> None:
-    seeds, numbers, positions = [3, 3, 3, -1, 1 << 90], [0, 0, 1, 0, 0], [0, 1, 0, 0, 0]
-    together = uniforms(seeds, numbers, positions)
-    alone = [uniforms([s], [n], [p])[0] for s, n, p in zip(seeds, numbers, positions, strict=True)]
-    assert together.tolist() == alone
-    assert len(set(alone)) == 5
-    many = uniforms([7] * 20000, [0] * 20000, range(20000))
-    assert ((many > 0) & (many < 1)).all()
-    assert many.mean() == pytest.approx(0.5, abs=4 / math.sqrt(12 * 20000))
-
-
-def test_a_draw_is_the_inverse_of_the_cumulated_distribution() -> None:
-    logits = torch.tensor([0.5, 0.0, 0.25, 0.25]).log().expand(5, 4)
-    uniform = np.array([0.0, 0.49, 0.51, 0.74, 0.76])
-    drawn = draw(logits, [1.0] * 5, uniform)
-    assert drawn.ids == [0, 0, 2, 2, 3]
-    np.testing.assert_allclose(np.exp(drawn.logprobs), [0.5, 0.5, 0.25, 0.25, 0.25], rtol=1e-6)
-    # H = 0.5 log 2 + 2 * 0.25 log 4 = 1.5 log 2; deviations of -log p from it are half of log 2 everywhere.
-    np.testing.assert_allclose(drawn.entropy, [1.5 * math.log(2)] * 5, rtol=1e-6)
-    np.testing.assert_allclose(drawn.varentropy, [(0.5 * math.log(2)) ** 2] * 5, rtol=1e-5)
-
-
-def test_temperature_changes_the_draw_but_not_the_entropy() -> None:
-    logits = torch.tensor([0.8, 0.2]).log().expand(3, 2)
-    drawn = draw(logits, [2.0, 0.0, 1.0], np.array([0.7, 0.99, 0.7]))
-    # At temperature 2 the odds of 4 become 2, so P = 2/3 and 1/3; 0 takes the likeliest.
-    assert drawn.ids == [1, 0, 0]
-    np.testing.assert_allclose(drawn.logprobs, [math.log(1 / 3), 0.0, math.log(0.8)], rtol=1e-5)
-    assert drawn.entropy[0] == pytest.approx(drawn.entropy[1])

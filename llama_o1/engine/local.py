@@ -58,10 +58,7 @@ class LocalEngine:
         self._queue.submit(key, request)
 
     def poll(self) -> list[tuple[Hashable, Reply]]:
-        """Work until at least one reply is ready and return all that are.
-
-        A program that forces what cannot be fed is an EngineError; its request alone is dropped.
-        """
+        """Work until at least one reply is ready and return all that are."""
         self._check_open()
         # Not inference_mode: buffers that a model makes on the way (dynamic RoPE) must stay fit for training.
         with torch.no_grad(), _evaluating(self._model):
@@ -190,7 +187,8 @@ def _max_context(model: nn.Module, asked: int | None) -> int:
 def _evaluating(model: nn.Module) -> Iterator[None]:
     """The model in eval mode; every module gets its own mode back."""
     training = [module for module in model.modules() if module.training]
-    model.eval()
+    for module in training:
+        module.training = False
     try:
         yield
     finally:

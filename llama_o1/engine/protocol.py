@@ -24,7 +24,10 @@ class Draw(NamedTuple):
 
 
 class Force(NamedTuple):
-    """A program's answer: append these ids; the policy has no say in them."""
+    """A program's answer: append these ids; the policy has no say in them.
+
+    At least one; those beyond the allowance are cut off.
+    """
 
     ids: tuple[int, ...]
 
@@ -45,7 +48,10 @@ class Program(Protocol):
     """
 
     def __call__(self, ids: Sequence[int]) -> Step:
-        """What comes after `ids`, the sample's own tokens so far (the context is not in it)."""
+        """What comes after `ids`, the sample's own tokens so far (the context is not in it).
+
+        `ids` is lent: neither to be changed nor kept.
+        """
         ...
 
 
@@ -56,9 +62,13 @@ def free_running(ids: Sequence[int]) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One context to continue: filled by play/, read by an engine."""
+    """One context to continue: filled by play/, read by an engine.
 
-    context: tuple[int, ...]
+    Before each token the program is asked first; then a sampled stop token ends the sample, then the
+    allowance does. So a program may force an end of thought and a rating after a stop token.
+    """
+
+    context: tuple[int, ...]  # at least one token
     max_tokens: int  # allowance of one sample, forced tokens included; 0: only the value is read
     seed: int  # with the sample's number, decides every draw: alone or inside any batch
     program: Program = free_running
@@ -87,7 +97,7 @@ class Reply:
 
     samples: tuple[Sample, ...]
     version: int  # of the weights that made every token of it
-    cached_prefix: int  # context tokens that needed no forward pass
+    cached_prefix: int  # context tokens of the first sample that needed no forward pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +106,8 @@ class EngineFigures:
 
     sampled_tokens: int
     forced_tokens: int
-    prefilled_tokens: int
-    cached_tokens: int
+    prefilled_tokens: int  # context tokens that were fed, over all samples
+    cached_tokens: int  # context tokens that were not
     steps: int  # decode steps
     slot_steps: int  # rows that did work, summed over steps
     slots: int  # rows the engine can hold at once
@@ -117,11 +127,18 @@ class Engine(Protocol):
         ...
 
     def submit(self, key: Hashable, request: Request) -> None:
-        """Queue a request; EngineError at once when it cannot ever be served."""
+        """Queue a request; EngineError at once when it cannot ever be served.
+
+        That is: an id out of the vocabulary, no context, context and allowance beyond `max_context`,
+        a number out of its range, a key in flight.
+        """
         ...
 
     def poll(self) -> list[tuple[Hashable, Reply]]:
-        """Work until at least one reply is ready and return all that are; [] when nothing is queued."""
+        """Work until at least one reply is ready and return all that are; [] when nothing is queued.
+
+        EngineError when a program forces what cannot be fed; its request alone is dropped.
+        """
         ...
 
     def cancel(self, key: Hashable) -> None:

@@ -56,7 +56,7 @@ class RaggedForward:
         """Make room for rows of so many tokens."""
         layers, slots, heads, held, dim = self._pool.shape
         if length > held:
-            grown = max(-(-length // _LENGTH_STEP) * _LENGTH_STEP, held * 3 // 2)
+            grown = max(-(-length // _LENGTH_STEP) * _LENGTH_STEP, 2 * held)
             pool = _zeros((layers, slots, heads, grown, dim), self._pool.dtype, self._device)
             pool[:, :, :, :held] = self._pool
             self._pool = pool
