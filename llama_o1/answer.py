@@ -91,7 +91,9 @@ def _learned(run: Path, system: assemble.System, config: RunConfig) -> Transitio
     if checkpoint is None:
         raise RunError(f"{run} has no whole checkpoint yet; let the run finish an iteration")
     loaded = system.loaded
-    learner = Learner(loaded.model, loaded.special, replace(config.learner, kl_weight=0.0), pad_id=loaded.pad_id)
+    learner = Learner(
+        loaded.model, loaded.special, replace(config.learner, kl_weight=0.0), pad_id=loaded.pad_id
+    )
     state = load_checkpoint(checkpoint, learner)
     transitions = Transitions()
     transitions.restore(state["transitions"])

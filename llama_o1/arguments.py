@@ -9,18 +9,22 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TypeVar
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from llama_o1.errors import ConfigError
 
 C = TypeVar("C")
 
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # they become the help of each setting
+
 
 def parser_of(command: str, description: str, config: type[object] | None = None) -> ArgumentParser:
     """A parser that reads `--config FILE` and every field of a configuration by dotted name."""
-    parser = ArgumentParser(prog=f"llama-o1 {command}", description=description, exit_on_error=False)
+    parser = ArgumentParser(prog=f"llama-o1 {command}", description=description, exit_on_error=False, allow_abbrev=False)
     if config is not None:
-        parser.add_argument("--config", action="config", help="YAML file; may be given several times, later wins")
+        parser.add_argument(
+            "--config", action="config", help="YAML file; may be given several times, later wins"
+        )
         parser.add_class_arguments(config, as_group=False)
     return parser
 
@@ -86,6 +90,7 @@ def _named_sets(value: str) -> str:
 _UNKNOWN = (
     re.compile(r"unrecognized arguments: (?:--)?(?P<key>[\w.+-]+)"),
     re.compile(r"Option '(?P<key>[^']+)' is not accepted"),
+    re.compile(r"Group '(?P<group>[^']+)' does not accept option '(?P<key>[^']+)'"),
     re.compile(r"[Kk]ey '(?P<key>[^']+)' is not expected"),
     re.compile(r"No action for key \W?(?P<key>[\w.]+)"),
     re.compile(r"Unrecognized option(?:s|\(s\))?:? '?(?P<key>[\w.]+)"),
@@ -97,7 +102,8 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
     for pattern in _UNKNOWN:
         match = pattern.search(message)
         if match is not None:
-            key = match["key"].removesuffix("+")
+            group = match.groupdict().get("group")
+            key = (f"{group}." if group else "") + match["key"].removesuffix("+")
             known = _keys(parser)
             parts = {part for name in known for part in name.split(".")} | _SET_KEYS
             guess = nearest(key, known) or nearest(key.rpartition(".")[2], parts)

@@ -72,3 +72,7 @@ def _refuse(message: str) -> int:
 
 COMMANDS = ("train", "search", "inspect", "init", "sft")
 _HOW_TO_GO_ON = {"train": "; nothing acknowledged is lost: go on by the same command with `--resume true`"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -66,7 +66,9 @@ def inspect(arguments: list[str]) -> int:
     parser = parser_of("inspect", "Look into a run's replay buffer, also while the run goes on.")
     parser.add_argument("folder", type=str, help="a run folder or a replay folder")
     parser.add_argument("--node", type=int | None, help="show one node with its path, tokens and targets")
-    parser.add_argument("--where", type=str | None, help='only these nodes: "action = \'critic\' and value > 0.9"')
+    parser.add_argument(
+        "--where", type=str | None, help="only these nodes: \"action = 'critic' and value > 0.9\""
+    )
     parser.add_argument("--sort", type=str, default="priority", help="column that orders the nodes")
     parser.add_argument("--limit", type=int, default=10, help="how many nodes to list")
     given = parse(parser, arguments)
@@ -97,7 +99,9 @@ def init(arguments: list[str]) -> int:
 
 def sft(arguments: list[str]) -> int:
     """`llama-o1 sft`: a cold start."""
-    parser = parser_of("sft", "Cold start: teach a model to write our thoughts from worked problems.", SftConfig)
+    parser = parser_of(
+        "sft", "Cold start: teach a model to write our thoughts from worked problems.", SftConfig
+    )
     config = build(SftConfig, parse(parser, arguments))
     from llama_o1.sft import cold_start
 
@@ -117,7 +121,9 @@ def _asked(config: RunConfig, problem: str | None, *, named: bool, limit: int | 
             raise ProblemError("--problem is empty; give the problem as text")
         return [Problem(id="asked", question=problem, answer="", source="asked")]
     split = config.evaluation.split
-    found = [p for wanted in config.problems for p in select(wanted, split, config.columns, config.skip_bad_lines)]
+    found = [
+        p for wanted in config.problems for p in select(wanted, split, config.columns, config.skip_bad_lines)
+    ]
     return found[:limit]
 
 

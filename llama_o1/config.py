@@ -23,8 +23,10 @@ BUILTIN_MODEL = "nano"
 class ModelSettings:
     """Which language model, and what of it is trained."""
 
-    path: str = BUILTIN_MODEL  # the shipped model, a folder, or a Hugging Face name
-    adapter: Literal["none", "lora"] = "none"  # none: full fine-tuning
+    path: str = BUILTIN_MODEL
+    """The shipped model, a folder, or a Hugging Face name."""
+    adapter: Literal["none", "lora"] = "none"
+    """None: full fine-tuning."""
     lora: LoraSettings = field(default_factory=LoraSettings)
 
 
@@ -32,9 +34,12 @@ class ModelSettings:
 class EngineSettings:
     """How thoughts are sampled."""
 
-    slots: int = 64  # samples worked on at once
-    cache_mb: int = 1024  # key-value cache of prefixes that may be continued
-    threads: int = 0  # CPU threads of torch; 0: as many as there are cores
+    slots: int = 64
+    """Samples worked on at once."""
+    cache_mb: int = 1024
+    """Key-value cache of prefixes that may be continued."""
+    threads: int = 0
+    """CPU threads of torch; 0: as many as there are cores."""
 
     def __post_init__(self) -> None:
         """Refuse an engine without a slot."""
@@ -51,9 +56,12 @@ class TeachSettings:
     """What a finished tree teaches (tree/targets.py)."""
 
     advantage: AdvantageMode = "tree"
-    mix: float = 0.5  # weight of Q in the value target; the rest is the mean grade of the leaves below
+    mix: float = 0.5
+    """Weight of Q in the value target; the rest is the mean grade of the leaves below."""
     discount: float = 1.0
-    trace: float = 0.95  # lambda of GAE
+    """Of a value one thought later, for GAE."""
+    trace: float = 0.95
+    """Lambda of GAE."""
 
     def __post_init__(self) -> None:
         """Refuse weights outside [0, 1]."""
@@ -67,10 +75,15 @@ class ReplaySettings:
     """Prioritized replay (Schaul et al. 2016)."""
 
     capacity: int = 100_000
+    """Experiences kept; the oldest go first."""
     alpha: float = 0.6
-    beta: float = 0.4  # of the importance weights at the first iteration; 1 at the last
-    max_lag: int = 4  # experiences made by weights more versions old are dropped
+    """Exponent of the priorities; 0 draws uniformly."""
+    beta: float = 0.4
+    """Of the importance weights at the first iteration; 1 at the last."""
+    max_lag: int = 4
+    """Experiences made by weights more versions old are dropped."""
     durability: Literal["process", "power"] = "process"
+    """What an acknowledged experience survives: a killed process, or a power cut (slower)."""
 
     def __post_init__(self) -> None:
         """Refuse a buffer that can hold or draw nothing."""
@@ -90,9 +103,18 @@ class EvaluationSettings:
     """Held-out problems and when they are looked at."""
 
     problems: tuple[ProblemSet, ...] = ()
+    """Held-out problem sets."""
     split: Literal["dev", "test"] = "test"
-    every: int = 4  # iterations between evaluations; also before the first and after the last
-    search: bool = True  # before and after, also evaluate the tree search, not only greedy lines
+    """Tune on dev, report on test."""
+    every: int = 4
+    """Iterations between evaluations; also before the first and after the last."""
+    search: bool = True
+    """Before and after, also evaluate the tree search, not only greedy lines."""
+
+    def __post_init__(self) -> None:
+        """Refuse evaluations that never come."""
+        if self.every < 1:
+            raise ConfigError(f"evaluation.every must be at least 1, got {self.every}")
 
 
 @dataclass(frozen=True)
@@ -100,16 +122,25 @@ class RunConfig:
     """A self-play run, or a search with the same model and settings."""
 
     run_dir: str = "runs/run"
-    resume: bool = False  # go on with the run in run_dir
+    """Where everything of the run is written."""
+    resume: bool = False
+    """Go on with the run in run_dir."""
     seed: int = 0
     iterations: int = 10
+    """Rounds of search, learn, search again."""
     problems_per_iteration: int = 32
-    steps_per_iteration: int = 16  # learner steps
-    checkpoint_every: int = 1  # iterations
+    """Problems searched at once in one iteration."""
+    steps_per_iteration: int = 16
+    """Learner steps."""
+    checkpoint_every: int = 1
+    """Iterations."""
     keep_checkpoints: int = 3
-    skip_bad_lines: bool = False  # count broken lines of a problem file instead of stopping
+    """Newest checkpoints kept."""
+    skip_bad_lines: bool = False
+    """Count broken lines of a problem file instead of stopping."""
     model: ModelSettings = field(default_factory=ModelSettings)
     problems: tuple[ProblemSet, ...] = (ProblemSet("word"),)
+    """What to train on: sets as YAML, or names: `--problems gsm8k,svamp` or a JSONL file."""
     columns: Columns = field(default_factory=Columns)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     thoughts: ThoughtSettings = field(default_factory=ThoughtSettings)
@@ -140,15 +171,22 @@ class SftConfig:
     """A cold start: a model taught to write our thoughts from worked problems."""
 
     out: str = "runs/coldstart"
+    """Folder of the finished model."""
     seed: int = 0
-    model: str | None = None  # what to start from; null: a new nano model with a tokenizer of its own
+    model: str | None = None
+    """What to start from; null: a new nano model with a tokenizer of its own."""
     adapter: Literal["none", "lora"] = "none"
     lora: LoraSettings = field(default_factory=LoraSettings)
     problems: tuple[ProblemSet, ...] = (ProblemSet("word", max_steps=3),)
-    budgets: tuple[int, ...] = (64, 96, 128, 192, 256)  # path budgets, one drawn for each line
+    """Problems with worked solutions."""
+    budgets: tuple[int, ...] = (64, 96, 128, 192, 256)
+    """Path budgets, one drawn for each line."""
     calculator: bool = True
-    vary: float = 0.6  # share of stored problems that are told again with other numbers
-    threads: int = 0  # CPU threads of torch; 0: as many as there are cores
+    """Leave results of `<<48/2=` to the calculator."""
+    vary: float = 0.6
+    """Share of stored problems that are told again with other numbers."""
+    threads: int = 0
+    """CPU threads of torch; 0: as many as there are cores."""
     sft: ColdstartSettings = field(default_factory=ColdstartSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     thoughts: ThoughtSettings = field(default_factory=ThoughtSettings)

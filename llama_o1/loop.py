@@ -192,7 +192,9 @@ class Run:
             )
             self.replay.update_priority(batch.ids, priorities)
             metrics.append(result.metrics)
-            steps.set_postfix({k: f"{result.metrics[k]:.3f}" for k in ("policy_loss", "value_loss")}, refresh=False)
+            steps.set_postfix(
+                {k: f"{result.metrics[k]:.3f}" for k in ("policy_loss", "value_loss")}, refresh=False
+            )
             steps.update()
         steps.close()
         means = {key: float(np.mean([m[key] for m in metrics])) for key in metrics[0]}

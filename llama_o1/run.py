@@ -85,7 +85,9 @@ def begin(config: RunConfig) -> RunFolder:
     elif folder.path.exists() and any(folder.path.iterdir()):
         raise RunError(f"{folder.path} holds files but no run; choose another `--run_dir`")
     elif config.resume:
-        raise RunError(f"{folder.path} holds no run to resume; leave out `--resume true` or correct `--run_dir`")
+        raise RunError(
+            f"{folder.path} holds no run to resume; leave out `--resume true` or correct `--run_dir`"
+        )
     for part in (folder.trees, folder.replay, folder.report):
         part.mkdir(parents=True, exist_ok=True)
     write_whole(folder.config, yaml.safe_dump(_plain(resolved), sort_keys=False))

@@ -19,7 +19,7 @@ from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
 from llama_o1.format.tokens import special_ids
 from llama_o1.learn.coldstart import fine_tune
-from llama_o1.learn.model import Loaded, load_model, merged
+from llama_o1.learn.model import Loaded, load_model, merged, quiet
 from llama_o1.learn.nano import nano_model, nano_tokenizer
 from llama_o1.play.program import Calculator
 from llama_o1.play.script import Script, script
@@ -57,6 +57,7 @@ def cold_start(config: SftConfig) -> Loaded:
 def _start_from(config: SftConfig) -> Loaded:
     if config.model is not None:
         return load_model(config.model, adapter=config.lora if config.adapter == "lora" else None)
+    quiet()
     problems = islice(draw(config.problems, "train", config.seed, worked=True), TOKENIZER_PROBLEMS)
     tokenizer = nano_tokenizer(chain.from_iterable(map(_texts, problems)))
     special = special_ids(tokenizer, "nano")

@@ -9,11 +9,10 @@ import pytest
 
 from llama_o1.errors import ProblemError
 from llama_o1.tasks.problem import WorkedStep
-from llama_o1.tasks.problems import GENERATED, canonical, load_problems, split_of
+from llama_o1.tasks.problems import GENERATED, canonical, load_problems
+from llama_o1.tasks.split import SPLITS, split_of
 from llama_o1.tasks.verify import check_gold
 from llama_o1.tasks.worked import worked_steps
-
-SPLITS = ("train", "dev", "test")
 
 
 def write(path, *rows):

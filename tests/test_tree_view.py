@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tree.actions import MetaAction
 from tree.node import Node
 from tree.record import to_row
-from tree.view import best_leaf, html_page, terminal_tree, winning_line
+from tree.view import best_leaf, html_page, terminal_tree
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -77,8 +77,7 @@ def test_siblings_stand_by_visits_then_id():
 
 
 def test_only_the_winning_line_is_starred():
-    nodes = four_thoughts()
-    lines = drawn(nodes, best=set(winning_line(nodes, 3))).splitlines()
+    lines = drawn(four_thoughts(), best={0, 1, 3}).splitlines()
     assert [line.split()[1] for line in lines if line.startswith("★")] == ["0", "10", "30"]
 
 
@@ -131,10 +130,6 @@ def test_the_best_leaf_is_the_first_of_highest_value_that_declares_the_answer():
     assert best_leaf(nodes, "4") == 3
     assert best_leaf(nodes, "6") is None
     assert best_leaf(nodes, None) is None
-
-
-def test_a_winning_line_runs_from_the_root_to_the_leaf():
-    assert winning_line(four_thoughts(), 4) == [0, 2, 4]
 
 
 def test_the_page_carries_its_rows_as_data():

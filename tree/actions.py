@@ -55,8 +55,8 @@ class ActionDraw(Protocol):
 
 
 def by_model(parent: MetaAction, choices: Sequence[MetaAction], rng: Random) -> MetaAction | None:
-    """Leave the choice to the model, whose tag is then a policy token; a single choice is forced."""
-    return choices[0] if len(choices) == 1 and choices[0] is MetaAction.CONCLUDE else None
+    """Leave the choice to the model, whose tag is then a policy token; only a last conclusion is forced."""
+    return MetaAction.CONCLUDE if list(choices) == [MetaAction.CONCLUDE] else None
 
 
 def uniformly(parent: MetaAction, choices: Sequence[MetaAction], rng: Random) -> MetaAction:
@@ -78,6 +78,14 @@ class Transitions:
     counts: dict[str, float] = field(default_factory=dict)
     sums: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no mean and no softmax."""
+        for name in ("temperature", "prior_count"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"transitions.{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.prior_value <= 1:
+            raise ValueError(f"transitions.prior_value must be in [0, 1], got {self.prior_value}")
+
     def mean(self, parent: MetaAction, child: MetaAction) -> float:
         """Mean value of `child` thoughts below `parent` thoughts, prior included, in [0, 1]."""
         key = f"{parent}>{child}"
@@ -86,7 +94,9 @@ class Transitions:
 
     def __call__(self, parent: MetaAction, choices: Sequence[MetaAction], rng: Random) -> MetaAction:
         """A choice drawn in proportion to exp(mean / temperature)."""
-        weights = [math.exp(self.mean(parent, choice) / self.temperature) for choice in choices]
+        means = [self.mean(parent, choice) for choice in choices]
+        highest = max(means)  # taken off, so that a low temperature does not overflow
+        weights = [math.exp((mean - highest) / self.temperature) for mean in means]
         return rng.choices(list(choices), weights)[0]
 
     def add(self, parent: MetaAction, child: MetaAction, value: float) -> None:

@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
-from random import Random
+from collections import deque
+from dataclasses import dataclass, field
 
-from tree.actions import ActionDraw, allowed
-from tree.budget import Limits, derive, request
+from tree.actions import ActionDraw, MetaAction
+from tree.budget import Limits, request
 from tree.interleave import Search, Worker, interleave
-from tree.node import Tree
-from tree.search import backup
+from tree.node import Node, Tree
+from tree.search import backup, next_action
 
 
 def lines(tree: Tree, num_lines: int, max_depth: int, limits: Limits, draw: ActionDraw) -> Search:
     """`num_lines` root-to-answer lines: 1 at temperature 0 is greedy, more are best-of-n or majority.
 
-    Equal beginnings share nodes and counts; each line still samples every thought of its own.
+    Equal beginnings share nodes and counts; each line still samples every thought of its own. A line is
+    begun only when the budget pays it a thought and a conclusion, which is held back for it; so every
+    line concludes unless a request fails, and where tokens are short fewer lines are begun.
     """
-    started = 0
-
-    def start() -> Worker | None:
-        nonlocal started
-        started += 1
-        return line(tree, max_depth, limits, draw) if started <= num_lines else None
-
-    yield from interleave(start, num_lines)
+    yield from interleave(_Lines(tree, max_depth, limits, draw, fresh=num_lines).step, num_lines)
 
 
-def line(tree: Tree, max_depth: int, limits: Limits, draw: ActionDraw) -> Worker:
-    """One line of thought from the root until it concludes, fails or the budget ends it."""
-    node = tree.root
-    while not node.terminal and node.depth < max_depth:
-        thinking_left = 0 if node.depth + 1 >= max_depth else node.thinking_left
-        choices = allowed(node.action, thinking_left=thinking_left)
-        if not limits.affords(tree, None):
-            choices = allowed(node.action, thinking_left=0)
-        action = draw(node.action, choices, Random(derive(tree.seed, -tree.next_id)))
-        if not limits.affords(tree, action):
+@dataclass(slots=True)
+class _Lines:
+    """Where the lines of one tree stand; a worker makes one thought, so a line can wait for tokens."""
+
+    tree: Tree
+    max_depth: int
+    limits: Limits
+    draw: ActionDraw
+    fresh: int  # lines not begun
+    waiting: deque[Node] = field(default_factory=deque)  # ends of lines begun, with nothing in flight
+    owed: int = 0  # conclusions held back: one for each line begun, until it asks for it or ends
+
+    def step(self) -> Worker | None:
+        """The next thought of the line that waits longest, else of a new one; None: none is affordable now."""
+        if not self.waiting and not self.fresh:
+            return None
+        tree, limits = self.tree, self.limits
+        begun = len(self.waiting) > 0
+        end = self.waiting[0] if begun else tree.root
+        action = next_action(tree, end, self.max_depth, self.draw)
+        others = self.owed - 1 if begun else self.owed
+        left = limits.left(tree) - others * limits.conclusion
+        if action is not MetaAction.CONCLUDE and left < limits.thought + limits.conclusion:
+            if tree.root.pending or (not begun and tree.nodes[1:]):
+                return None  # what is in flight may give back tokens; a new line needs a thought of its own
+            action = MetaAction.CONCLUDE
+        if left < limits.conclusion:
+            return None
+        if begun:
+            self.waiting.popleft()
+        else:
+            self.fresh -= 1
+        self.owed = others if action is MetaAction.CONCLUDE else others + 1
+        return self._think(end, action)
+
+    def _think(self, end: Node, action: MetaAction | None) -> Worker:
+        made = yield from request(self.tree, end, action, self.limits)
+        if made is not None:
+            backup(self.tree, made)
+        if action is MetaAction.CONCLUDE:
             return
-        made = yield from request(tree, node, action, limits)
-        if made is None:
-            return
-        backup(tree, made)
-        node = made
+        if made is None or made.terminal:
+            self.owed -= 1
+        else:
+            self.waiting.append(made)

@@ -51,9 +51,10 @@ def request(
         for node in path:
             node.pending -= 1
     if told is None:
+        parent.failed += 1
         tree.events.append(f"request for thought {local_id} failed")
         return None
-    if told.tokens > worst:
+    if not 0 <= told.tokens <= worst:
         raise ValueError(f"thought {local_id} took {told.tokens} tokens, {worst} were reserved")
     tree.tokens_used += told.tokens
     return tree.add(ask, told)

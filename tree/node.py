@@ -62,7 +62,8 @@ class Node:
     count: int = 1  # equal thoughts merged into this node
     visits: int = 0
     value_sum: float = 0.0
-    pending: int = 0  # simulations in flight through this node
+    pending: int = 0  # requests in flight below this node
+    failed: int = 0  # requests for a child that failed; each was a try to widen
     closed: bool = False  # nothing below is left to search
     children: list[int] = field(default_factory=list)
     payload: object = None

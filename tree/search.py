@@ -24,21 +24,27 @@ class SearchSettings:
     """Shape of a search; its token budget stands in `Limits`."""
 
     simulations: int = 64
+    """Thoughts a tree may ask for."""
     exploration: float = 1.25
+    """Weight c of the prior in PUCT."""
     max_children: int = 4
+    """Thoughts tried below one thought, equal ones included."""
     widening: float = 1.0
+    """A thought with N visits has at most ceil(widening * N ** widening_power) children."""
     widening_power: float = 0.5
     max_depth: int = 32
-    concurrency: int = 1  # simulations of one tree in flight
+    """Thoughts on one path."""
+    concurrency: int = 1
+    """Simulations of one tree in flight."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot search."""
         for name in ("simulations", "max_children", "max_depth", "concurrency"):
             if getattr(self, name) < 1:
                 raise ValueError(f"search.{name} must be at least 1, got {getattr(self, name)}")
-        if self.exploration < 0:
+        if not 0 <= self.exploration < math.inf:
             raise ValueError(f"search.exploration must be at least 0, got {self.exploration}")
-        if self.widening <= 0 or not 0 <= self.widening_power <= 1:
+        if not 0 < self.widening < math.inf or not 0 <= self.widening_power <= 1:
             raise ValueError(
                 "search.widening must be above 0 and search.widening_power in [0, 1], "
                 f"got {self.widening} and {self.widening_power}"
@@ -62,26 +68,30 @@ def simulate(tree: Tree, settings: SearchSettings, limits: Limits, draw: ActionD
     parent = select(tree, settings)
     if parent is None:
         return
-    action = _next_action(tree, parent, settings, draw)
+    action = next_action(tree, parent, settings.max_depth, draw)
     if not limits.affords(tree, action):
         return
     node = yield from request(tree, parent, action, limits)
     tree.simulations += 1
     if node is not None:
         backup(tree, node)
-        close(tree, node, settings)
+    close(tree, node or parent, settings)
 
 
 def select(tree: Tree, settings: SearchSettings) -> Node | None:
-    """The node to widen: PUCT from the root down to the first that may grow; None: none may now."""
-    node = tree.root
-    while not node.closed:
+    """The node to widen: PUCT from the root down to the first that may grow; None: none may now.
+
+    Where everything below a node waits for replies, its next best sibling is tried.
+    """
+    stack = [tree.root]
+    while stack:
+        node = stack.pop()
+        if node.closed:
+            continue
         if _may_widen(tree, node, settings):
             return node
-        children = [tree.nodes[i] for i in node.children if not tree.nodes[i].closed]
-        if not children:
-            return None
-        node = max(children, key=lambda child: _score(tree, child, settings.exploration))
+        children = [tree.nodes[i] for i in node.children]
+        stack += sorted(children, key=lambda child: (_score(tree, child, settings.exploration), -child.index))
     return None
 
 
@@ -102,6 +112,13 @@ def close(tree: Tree, node: Node, settings: SearchSettings) -> None:
         if not here.terminal and not (full and all(tree.nodes[i].closed for i in here.children)):
             return
         here.closed = True
+
+
+def next_action(tree: Tree, parent: Node, max_depth: int, draw: ActionDraw) -> MetaAction | None:
+    """The kind of the next thought below `parent`; None leaves it to the model. At `max_depth` all conclude."""
+    thinking_left = 0 if parent.depth + 1 >= max_depth else parent.thinking_left
+    rng = Random(derive(tree.seed, -tree.next_id))
+    return draw(parent.action, allowed(parent.action, thinking_left=thinking_left), rng)
 
 
 def conclude(tree: Tree, limits: Limits, attempts: int = 2) -> Search:
@@ -127,24 +144,19 @@ def _conclusion(tree: Tree, limits: Limits) -> Worker:
         backup(tree, made)
 
 
-def _next_action(tree: Tree, parent: Node, settings: SearchSettings, draw: ActionDraw) -> MetaAction | None:
-    thinking_left = 0 if parent.depth + 1 >= settings.max_depth else parent.thinking_left
-    rng = Random(derive(tree.seed, -tree.next_id))
-    return draw(parent.action, allowed(parent.action, thinking_left=thinking_left), rng)
-
-
 def _may_widen(tree: Tree, node: Node, settings: SearchSettings) -> bool:
     tries = _tries(tree, node) + node.pending - sum(tree.nodes[i].pending for i in node.children)
     if tries >= settings.max_children:
         return False
-    if all(tree.nodes[i].closed for i in node.children) and not node.pending:
+    if not node.pending and all(tree.nodes[i].closed for i in node.children):
         return True
-    return tries < math.ceil(settings.widening * math.pow(max(1, node.visits), settings.widening_power))
+    visits = max(1, node.visits + node.pending)
+    return tries < math.ceil(settings.widening * math.pow(visits, settings.widening_power))
 
 
 def _tries(tree: Tree, node: Node) -> int:
-    """Thoughts made below the node, merged ones counted each time: repeats must not go on for ever."""
-    return sum(tree.nodes[i].count for i in node.children)
+    """Times a thought was wanted below the node, merged and failed ones too: repeats must come to an end."""
+    return node.failed + sum(tree.nodes[i].count for i in node.children)
 
 
 def _score(tree: Tree, child: Node, exploration: float) -> float:

@@ -86,14 +86,6 @@ def best_leaf(nodes: Sequence[Node], answer: str | None) -> int | None:
     return None if strongest is None else strongest.index
 
 
-def winning_line(nodes: Sequence[Node], leaf_index: int) -> list[int]:
-    """Indices from the root to this node."""
-    line = [leaf_index]
-    while nodes[line[-1]].parent >= 0:
-        line.append(nodes[line[-1]].parent)
-    return line[::-1]
-
-
 _REMAINING = re.compile(r"<remaining>(\d+/\d+)</remaining>")
 
 

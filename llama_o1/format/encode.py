@@ -6,7 +6,7 @@ Nothing is rendered again or tokenised twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from llama_o1.format.tokens import SpecialIds, Tokenizer
 from tree.actions import MetaAction
@@ -29,6 +29,7 @@ class Codec:
         self.special = special
         self._hints = {a: tuple(self.encode(text)) for a, text in HINTS.items()} if hints else {}
         self.tag_ids = frozenset(tag for tag in special.tags.values() if tag is not None)
+        self.not_in_text = frozenset(self._not_in_text())
         self._numbers: dict[int, tuple[int, ...]] = {}
 
     def encode(self, text: str) -> list[int]:
@@ -67,19 +68,26 @@ class Codec:
         return (s.positive if value >= 0.5 else s.negative, s.end_of_rating)
 
     def thought_text(self, ids: Sequence[int]) -> str:
-        """Text of a thought's ids after its header: without tag, end markers and rating."""
-        s = self.special
+        """Text of a thought's ids after its header, budget marks included, all other special tokens not."""
         out = list(ids)
-        if s.end_of_thought in out:
-            out = out[: out.index(s.end_of_thought)]
-        first = next((i for i, token in enumerate(out) if token not in s.remaining), None)
-        if first is not None and out[first] in self.tag_ids:
-            del out[first]
-        return self.decode(out).strip()
+        if self.special.end_of_thought in out:
+            out = out[: out.index(self.special.end_of_thought)]
+        return self.decode([token for token in out if token not in self.not_in_text]).strip()
 
     def max_header(self) -> int:
         """Length of the longest header a tree with local ids below 10,000 can need."""
-        return max(len(self.header(9999, 9999, action)) for action in MetaAction)
+        longest = max(len(self.header(0, 0, action)) for action in MetaAction)
+        return longest + 2 * 3  # a digit more is at most a token more
+
+    def _not_in_text(self) -> Iterator[int]:
+        """Ids that stand around a text and never in it; the model's own end of text is one of them."""
+        s = self.special
+        yield from (s.start_of_father_id, s.end_of_father_id, s.start_of_local_id, s.end_of_local_id)
+        yield from (s.start_of_thought, s.start_of_rating, s.end_of_rating)
+        yield from (s.positive, s.negative, s.unknown)
+        yield from self.tag_ids
+        if self.tokenizer.eos_token_id is not None:
+            yield self.tokenizer.eos_token_id
 
     def _number(self, number: int) -> tuple[int, ...]:
         if number not in self._numbers:

@@ -65,9 +65,10 @@ def parse(record: str) -> list[Thought]:
 
 _TAG = "|".join(("<problem>", "<critic>", "<refine>", "<conclusion>"))
 _THOUGHT = re.compile(
-    rf"\s*{t.START_OF_FATHER_ID}\s*(?P<father>-?\d+)\s*{t.END_OF_FATHER_ID}"
-    rf"{t.START_OF_LOCAL_ID}\s*(?P<local>\d+)\s*{t.END_OF_LOCAL_ID}"
-    rf"{t.START_OF_THOUGHT}(?P<tag>{_TAG})?(?P<text>(?:(?!{t.END_OF_THOUGHT}|{t.START_OF_THOUGHT}).)*)"
+    rf"\s*{t.START_OF_FATHER_ID}\s*(?P<father>-?[0-9]{{1,9}})\s*{t.END_OF_FATHER_ID}"
+    rf"{t.START_OF_LOCAL_ID}\s*(?P<local>[0-9]{{1,9}})\s*{t.END_OF_LOCAL_ID}"
+    # A budget mark that falls on a thought's first token stands before a tag that the model drew.
+    rf"{t.START_OF_THOUGHT}(?P<marks>(?:{'|'.join(t.REMAINING)})*)(?P<tag>{_TAG})?(?P<text>(?:(?!{t.END_OF_THOUGHT}|{t.START_OF_THOUGHT}).)*)"
     rf"{t.END_OF_THOUGHT}"
     rf"(?:{t.START_OF_RATING}(?P<rating>{t.POSITIVE}|{t.NEGATIVE}|{t.UNKNOWN}){t.END_OF_RATING})?",
     re.DOTALL,
@@ -90,8 +91,8 @@ def _render_one(thought: Thought) -> str:
 
 
 def _parse_each(record: str) -> Iterator[Thought]:
-    position = 0
-    while record[position:].strip():
+    position, end = 0, len(record.rstrip())
+    while position < end:
         match = _THOUGHT.match(record, position)
         if match is None:
             found = record[position : position + 60].strip()
@@ -99,5 +100,5 @@ def _parse_each(record: str) -> Iterator[Thought]:
         father = int(match["father"])
         action = MetaAction.PROBLEM if father == -1 else _ACTION_OF_TAG[match["tag"] or ""]
         rating = None if match["rating"] is None else Rating(match["rating"])
-        yield Thought(father, int(match["local"]), action, match["text"], rating)
+        yield Thought(father, int(match["local"]), action, match["marks"] + match["text"], rating)
         position = match.end()

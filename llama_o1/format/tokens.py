@@ -62,6 +62,11 @@ class Tokenizer(Protocol):
         """Number of tokens, added ones included."""
         ...
 
+    @property
+    def eos_token_id(self) -> int | None:
+        """Id with which the model ends what it writes; None: it has none."""
+        ...
+
     def encode(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> list[int]:
         """Ids of a text; `split_special_tokens` reads names of special tokens as plain text."""
         ...

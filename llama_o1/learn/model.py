@@ -16,6 +16,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from tokenizers import AddedToken
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from llama_o1.errors import ConfigError, ModelError
 from llama_o1.format.tokens import SPECIAL_TOKENS, SpecialIds, special_ids
@@ -43,6 +44,7 @@ def load_model(
     A folder with a LoRA adapter gives its base model with the adapter merged in. The seed draws LoRA's
     first weights. ModelError when it cannot be read or lacks our special tokens.
     """
+    quiet()
     if dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype}")
     source = _find(name)
@@ -62,6 +64,11 @@ def load_model(
     return Loaded(model.eval(), tokenizer, special, next(i for i in pads if i is not None))
 
 
+def quiet() -> None:
+    """Turn off transformers' own progress bars, which also show where there is no terminal."""
+    disable_progress_bar()
+
+
 def init_model(
     source: str | Path,
     out: str | Path,
@@ -76,6 +83,7 @@ def init_model(
     newline, begin and end tokens, as far as each is one id) plus noise of `noise` times the spread of
     all rows, since equal rows could never be told apart. Tokens that exist keep their rows.
     """
+    quiet()
     found, target = _find(source), Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ModelError(f"{target} is in the way; name a folder that is new or empty")

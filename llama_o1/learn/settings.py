@@ -16,8 +16,10 @@ class LoraSettings:
     """Low-rank adapters on all linear layers (Hu et al. 2021); the special tokens' rows train with them."""
 
     rank: int = 16
-    alpha: int = 32  # the adapter's output is scaled by alpha / rank
-    dropout: float = 0.0  # acts in the cold start only: the learner compares two policies, without noise
+    alpha: int = 32
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: float = 0.0
+    """Acts in the cold start only: the learner compares two policies, without noise."""
 
     def __post_init__(self) -> None:
         _require(self.rank >= 1, "rank", "at least 1", self.rank)
@@ -30,17 +32,22 @@ class LearnerSettings:
     """One optimizer step: AdamW with linear warm-up on PPO-clip and value losses."""
 
     learning_rate: float = 1e-4
-    warmup_steps: int = 10  # 0: none
+    warmup_steps: int = 10
+    """0: none."""
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     max_grad_norm: float = 1.0
-    clip: float = 0.2  # epsilon of PPO-clip
+    clip: float = 0.2
+    """Epsilon of PPO-clip."""
     policy_weight: float = 1.0
     value_weight: float = 1.0
-    kl_weight: float = 0.0  # to the model without its adapter; above 0 needs LoRA
+    kl_weight: float = 0.0
+    """To the model without its adapter; above 0 needs LoRA."""
     entropy_weight: float = 0.0
-    batch_size: int = 32  # experiences of one step
-    max_tokens_per_forward: int = 8192  # padding included; a longer experience goes alone
+    batch_size: int = 32
+    """Experiences of one step."""
+    max_tokens_per_forward: int = 8192
+    """Padding included; a longer experience goes alone."""
     mixed_precision: Precision = "no"
 
     def __post_init__(self) -> None:
@@ -71,12 +78,14 @@ class ColdstartSettings:
     """Supervised fine-tuning on lines of thought: AdamW, linear warm-up, cosine to a tenth."""
 
     steps: int = 2000
-    batch_tokens: int = 8192  # of one step, padding included
+    batch_tokens: int = 8192
+    """Of one step, padding included."""
     learning_rate: float = 2e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
-    bf16: bool = True  # autocast of the forward pass; weights stay fp32
+    bf16: bool = True
+    """Autocast of the forward pass; weights stay fp32."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_tokens", "learning_rate", "max_grad_norm"):

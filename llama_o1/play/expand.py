@@ -21,6 +21,7 @@ from tree.budget import Limits
 from tree.node import Ask, Told, Tree
 
 RATING_TOKENS = 2  # the rating and its end, appended when the value is known
+LEAST_THOUGHT = 2  # a token and `<end_of_thought>`
 
 
 class Grade(NamedTuple):
@@ -37,21 +38,29 @@ Judge = Callable[[str], Grade]
 class ThoughtSettings:
     """How thoughts are written: lengths in tokens, `<end_of_thought>` included."""
 
-    path_budget: int = 256  # thinking tokens of one path; the model sees what remains
-    max_text: int = 64  # of one thought
-    max_answer: int = 32  # of one conclusion
+    path_budget: int = 256
+    """Thinking tokens of one path; the model sees what remains."""
+    max_text: int = 64
+    """Of one thought."""
+    max_answer: int = 32
+    """Of one conclusion."""
     temperature: float = 1.0
-    calculator: bool = False  # complete `<<48/2=` with the result
-    show_budget: bool = True  # force `<remaining>` marks
-    hints: bool = False  # tell a model that was never cold-started what each kind of thought is
+    calculator: bool = False
+    """Complete `<<48/2=` with the result."""
+    show_budget: bool = True
+    """Force `<remaining>` marks."""
+    hints: bool = False
+    """Tell a model that was never cold-started what each kind of thought is."""
 
     def __post_init__(self) -> None:
         """Refuse lengths that leave no room for a thought."""
         if self.path_budget < LEAST_BUDGET:
             raise ConfigError(f"thoughts.path_budget must be at least {LEAST_BUDGET}, got {self.path_budget}")
         for name in ("max_text", "max_answer"):
-            if getattr(self, name) < 2:
-                raise ConfigError(f"thoughts.{name} must be at least 2, got {getattr(self, name)}")
+            if getattr(self, name) < LEAST_THOUGHT:
+                raise ConfigError(
+                    f"thoughts.{name} must be at least {LEAST_THOUGHT}, got {getattr(self, name)}"
+                )
         if not self.temperature >= 0:
             raise ConfigError(f"thoughts.temperature must be at least 0, got {self.temperature}")
 
@@ -124,7 +133,7 @@ class Expander:
         sample, trail = reply.samples[0], trail_of(tree, ask.parent)
         program = self._program(tree.nodes[ask.parent].local_id, ask, trail.spent)
         ids = [int(i) for i in sample.ids]
-        if sample.value is None or not ids or ids[-1] != self.codec.special.start_of_rating:
+        if sample.value is None or sample.stopped != "program":
             return None
         action = self._action(program, ask, ids)
         text = self.codec.thought_text(ids[len(program.header) :])
@@ -154,7 +163,7 @@ class Expander:
         concludes = ask.action is MetaAction.CONCLUDE
         return ThoughtProgram(
             header=self.codec.header(father, ask.local_id, ask.action),
-            max_text=min(self.settings.max_text, max(2, self._plan.total - spent)),
+            max_text=min(self.settings.max_text, self._plan.total - spent),
             max_answer=self.settings.max_answer,
             codec=self.codec,
             plan=None if concludes else self._plan,
@@ -170,10 +179,11 @@ class Expander:
         return MetaAction.EXPAND if tag is None else self.codec.special.action_of(tag)
 
     def _thinking_left(self, context: int, spent: int) -> int:
-        """Thinking tokens the path has left; 0 when the context holds only a conclusion more."""
+        """Thinking tokens the path has left; 0 when path or context hold only a conclusion more."""
         if context + self._thought + self._conclusion > self._max_context:
             return 0
-        return max(0, self._plan.total - spent)
+        left = self._plan.total - spent
+        return left if left >= LEAST_THOUGHT else 0
 
 
 def trail_of(tree: Tree, index: int) -> Trail:

@@ -22,9 +22,12 @@ class MethodSettings:
     """Which search grows a tree, and with how much."""
 
     method: Method = "mcts"
-    budget_tokens: int = 2048  # every token of the tree; hard
-    actions: ActionSource = "model"  # who draws the kind of the next thought
-    num_lines: int = 1  # lines of thought of the method `line`
+    budget_tokens: int = 2048
+    """Every token of the tree; hard."""
+    actions: ActionSource = "model"
+    """Who draws the kind of the next thought."""
+    num_lines: int = 1
+    """Lines of thought of the method `line`."""
     tree: SearchSettings = field(default_factory=SearchSettings)
 
     def __post_init__(self) -> None:

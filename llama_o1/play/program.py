@@ -26,7 +26,9 @@ class Calculator:
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
         # One look at the vocabulary, so that asking costs a set look-up a token.
-        self._equals = frozenset(i for i in range(len(codec.tokenizer)) if codec.decode([i]).rstrip().endswith("="))
+        self._equals = frozenset(
+            i for i in range(len(codec.tokenizer)) if codec.decode([i]).rstrip().endswith("=")
+        )
 
     def result(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Ids of the result and `>>` when these ids end in an open call that can be worked out, else ()."""
@@ -66,9 +68,10 @@ class ThoughtProgram:
         special, start = self.codec.special, len(self.header)
         if len(ids) < start:
             return Force(self.header[len(ids) :])
-        if len(ids) > start and ids[-1] == special.start_of_rating:
+        if self._is_whole(ids):
             return Halt()
-        if len(ids) > start and ids[-1] == special.end_of_thought:
+        own = ids[start:]
+        if own and own[-1] == special.end_of_thought:
             return Force((special.start_of_rating,))
         tag, text = self.drawn_tag(ids), self.text_tokens(ids)
         concludes = self.plan is None or tag == special.tags[MetaAction.CONCLUDE]
@@ -77,21 +80,19 @@ class ThoughtProgram:
         if control is not None:
             return Force((control,))
         end = (special.end_of_thought, special.start_of_rating)
-        if text >= cap - 1:
+        if text >= cap - 1 or self._leaves_text(own, tag):
             return Force(end)
-        result = () if self.calculator is None else self.calculator.result(ids[start:])
+        result = () if self.calculator is None else self.calculator.result(own)
         if not result:
             return Draw()
         if plan is not None:
             result = plan.weave(result, self.spent + text + 1)
-        room = cap - 1 - text
-        return Force(result) if len(result) <= room else Force((*result[:room], *end))
+        return Force(result[: cap - 1 - text])
 
     def text_tokens(self, ids: Sequence[int]) -> int:
         """Text tokens among the thought's tokens so far: header, a drawn tag and rating do not count."""
-        rating = 1 if ids[-1] == self.codec.special.start_of_rating else 0
         tag = 0 if self.drawn_tag(ids) is None else 1
-        return len(ids) - len(self.header) - tag - rating
+        return len(ids) - len(self.header) - tag - self._is_whole(ids)
 
     def drawn_tag(self, ids: Sequence[int]) -> int | None:
         """The tag the model drew with its first token; None where it drew none or one was forced."""
@@ -100,3 +101,15 @@ class ThoughtProgram:
             return None
         first = next((i for i in ids[start : start + 2] if i not in special.remaining), None)
         return first if first in self.codec.tag_ids else None
+
+    def _leaves_text(self, own: Sequence[int], tag: int | None) -> bool:
+        """Whether the last token drawn has no place in a text: the thought is over then."""
+        marks = self.codec.special.remaining
+        last = next((i for i in reversed(own[-2:]) if i not in marks), None)
+        if last not in self.codec.not_in_text:
+            return False
+        return last != tag or own.count(last) > 1 or any(i != tag and i not in marks for i in own)
+
+    def _is_whole(self, ids: Sequence[int]) -> bool:
+        special = self.codec.special
+        return ids[-1] == special.start_of_rating and ids[-2] == special.end_of_thought

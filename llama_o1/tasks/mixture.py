@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llama_o1.errors import ConfigError, ProblemError
-from llama_o1.tasks.generator import MAX_STEPS, stream
+from llama_o1.tasks.generator import MAX_STEPS, generate, stream
 from llama_o1.tasks.problem import Problem
-from llama_o1.tasks.problems import load_problems
+from llama_o1.tasks.problems import GENERATED_COUNT, load_problems
 
 
 @dataclass(frozen=True)
@@ -17,18 +17,25 @@ class Columns:
     """Where a file or data set of one's own keeps questions and answers."""
 
     question: str = "question"
+    """Name of the column with the question."""
     answer: str = "answer"
+    """Name of the column with the gold answer."""
 
 
 @dataclass(frozen=True)
 class ProblemSet:
     """One source of problems."""
 
-    name: str  # a built-in set, a JSONL file, or a Hugging Face dataset
-    weight: float = 1.0  # share of the draws, relative to the other sets
-    min_steps: int = 1  # calculations of the known solution; sets without one ignore it
-    max_steps: int | None = None  # None: any number
-    limit: int | None = None  # None: all there are
+    name: str
+    """A built-in set, a JSONL file, or a Hugging Face dataset."""
+    weight: float = 1.0
+    """Share of the draws, relative to the other sets."""
+    min_steps: int = 1
+    """Calculations of the known solution; sets without one ignore it."""
+    max_steps: int | None = None
+    """None: any number."""
+    limit: int | None = None
+    """None: all there are."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can name no problem."""
@@ -47,13 +54,17 @@ class ProblemSet:
         """How the set is called in tables: `word 4-5`."""
         if self.max_steps is None:
             return self.name
-        steps = f"{self.min_steps}" if self.min_steps == self.max_steps else f"{self.min_steps}-{self.max_steps}"
+        steps = (
+            f"{self.min_steps}" if self.min_steps == self.max_steps else f"{self.min_steps}-{self.max_steps}"
+        )
         return f"{self.name} {steps}"
 
     def fits(self, problem: Problem) -> bool:
         """Whether the problem has a number of steps that this set asks for."""
+        if self.min_steps == 1 and self.max_steps is None:
+            return True
         if problem.num_steps is None:
-            return self.max_steps is None
+            return False
         return self.min_steps <= problem.num_steps <= (self.max_steps or problem.num_steps)
 
 
@@ -68,13 +79,12 @@ def draw(
         yield next(rng.choices(sources, weights)[0])
 
 
-def _endless(
-    wanted: ProblemSet, split: str, seed: int, columns: Columns, worked: bool
-) -> Iterator[Problem]:
+def _endless(wanted: ProblemSet, split: str, seed: int, columns: Columns, worked: bool) -> Iterator[Problem]:
     """One set's problems without end: generated anew, or the stored ones in a new order each time."""
     if wanted.name in MAX_STEPS and wanted.limit is None:
         most = wanted.max_steps or MAX_STEPS[wanted.name]
-        yield from stream(wanted.name, split, seed, wanted.min_steps, most)
+        while True:
+            yield from stream(wanted.name, split, seed, wanted.min_steps, most)
     stored = select(wanted, split, columns, worked=worked)
     rng = random.Random(f"{wanted.name}/{split}/{seed}/order")
     while True:
@@ -91,6 +101,9 @@ def select(
     worked: bool = False,
 ) -> list[Problem]:
     """The problems of one set, at most its limit; ProblemError when none is left."""
+    if wanted.name in MAX_STEPS:
+        most = wanted.max_steps or MAX_STEPS[wanted.name]
+        return generate(wanted.name, split, wanted.limit or GENERATED_COUNT, 0, wanted.min_steps, most)
     loaded = load_problems(
         wanted.name,
         split=split,

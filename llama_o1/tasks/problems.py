@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import difflib
 import gzip
-import hashlib
 import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from llama_o1.errors import ProblemError
 from llama_o1.tasks.generator import MAX_STEPS, generate
 from llama_o1.tasks.problem import AnswerKind, Problem
+from llama_o1.tasks.split import SPLITS, split_of
 from llama_o1.tasks.verify import declared_answer
 from llama_o1.tasks.worked import worked_steps
-
-Split = Literal["train", "dev", "test"]
 
 STORED = ("gsm8k", "svamp", "game24")
 GENERATED = tuple(MAX_STEPS)
@@ -55,7 +53,7 @@ def load_problems(
     "\boxed{72}" is reduced to 72. Raises ProblemError for an unknown name, a missing file or split, and a
     broken row, unless `skip_bad_lines` counts it instead.
     """
-    if split not in get_args(Split):
+    if split not in SPLITS:
         raise ProblemError(f"split must be one of train, dev, test, got {split!r}")
     if limit is not None and limit < 1:
         raise ProblemError(f"limit must be at least 1, got {limit}")
@@ -77,12 +75,6 @@ def canonical(question: str) -> str:
     """The question with names masked and numbers sorted; equal for renamings and reorderings."""
     numbers = sorted(number.replace(",", "") for number in _NUMBER.findall(question))
     return f"{_masked(question)} {' '.join(numbers)}"
-
-
-def split_of(key: str) -> Split:
-    """The split of a canonical form: 70 % train, 10 % dev, 20 % test."""
-    bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 100
-    return "train" if bucket < 70 else "dev" if bucket < 80 else "test"
 
 
 class _Columns(NamedTuple):

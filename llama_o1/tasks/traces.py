@@ -9,10 +9,12 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from llama_o1.format.thoughts import Rating, Thought
 from llama_o1.tasks.arithmetic import evaluate, format_number
+from llama_o1.tasks.operands import OPERAND, with_operands
 from llama_o1.tasks.problem import Problem, WorkedStep
 from tree.actions import MetaAction
 
@@ -112,11 +114,15 @@ def _lost(problem: Problem, rng: random.Random) -> Iterator[_Line]:
     for step in problem.steps[:at]:
         yield _Line(MetaAction.EXPAND, _step_text(step))
     yield _Line(MetaAction.EXPAND, _step_text(wrong), right=False, imitate=False)
-    swaps = {problem.steps[at].result: wrong.result}
+    swaps = {Fraction(problem.steps[at].result): wrong.result}
     last = wrong
     for step in problem.steps[at + 1 :]:
-        last = _with_operands_swapped(step, swaps)
-        swaps[step.result] = last.result
+        expression = with_operands(step.expression, swaps)
+        result = _result(expression)
+        if result is None:
+            return  # the error leads nowhere
+        last = step._replace(expression=expression, result=result)
+        swaps[Fraction(step.result)] = result
         yield _Line(MetaAction.EXPAND, _step_text(last), right=False, imitate=False)
     answer = _wrong_expression(problem, rng) if problem.kind == "expression" else last.result
     if answer != problem.answer:
@@ -130,31 +136,24 @@ _MAKERS = {
     "repaired": _repaired,
     "lost": _lost,
 }
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_BINARY = re.compile(r"(?<=[\d.)])[-+*/]")  # an operator, not a sign
 
 
 def _corrupt(problem: Problem, at: int, rng: random.Random) -> WorkedStep | None:
     """The step with another operator or operand and another result; None when none was found."""
     step = problem.steps[at]
-    told = _NUMBER.findall(problem.question) + _NUMBER.findall(step.expression)
+    told = re.findall(r"\d+(?:\.\d+)?", problem.question) + OPERAND.findall(step.expression)
     pool = [*told, *(s.result for s in problem.steps[:at])]
     for _ in range(8):
         if rng.random() < 0.5:
-            expression = re.sub(r"[-+*/]", lambda _: rng.choice("+-*/"), step.expression, count=1)
+            expression = _BINARY.sub(lambda _: rng.choice("+-*/"), step.expression, count=1)
         else:
-            spans = list(_NUMBER.finditer(step.expression))
-            span = rng.choice(spans)
+            span = rng.choice(list(OPERAND.finditer(step.expression)))
             expression = step.expression[: span.start()] + rng.choice(pool) + step.expression[span.end() :]
         result = _result(expression)
         if result is not None and result != step.result:
             return step._replace(expression=expression, result=result)
     return None
-
-
-def _with_operands_swapped(step: WorkedStep, swaps: dict[str, str]) -> WorkedStep:
-    """The step with earlier results replaced by the wrong ones they became."""
-    expression = _NUMBER.sub(lambda m: swaps.get(m[0], m[0]), step.expression)
-    return step._replace(expression=expression, result=_result(expression) or step.result)
 
 
 def _result(expression: str) -> str | None:

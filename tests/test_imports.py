@@ -1,0 +1,64 @@
+"""Who may import whom, checked in fresh processes and in the source."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FORBIDDEN = {
+    "tree": ("replay", "llama_o1", "torch", "numpy", "transformers"),
+    "replay": ("tree", "llama_o1", "torch", "transformers"),
+    "llama_o1/engine": ("llama_o1.learn", "llama_o1.play", "llama_o1.tasks", "tree", "replay"),
+    "llama_o1/learn": ("llama_o1.engine", "llama_o1.play", "llama_o1.tasks"),
+    "llama_o1/format": ("llama_o1.engine", "llama_o1.learn", "llama_o1.play", "llama_o1.tasks", "replay"),
+    "llama_o1/tasks": ("llama_o1.engine", "llama_o1.learn", "llama_o1.play", "llama_o1.measure", "replay"),
+    "llama_o1/play": ("llama_o1.learn", "llama_o1.measure", "torch"),
+    "llama_o1/measure": ("llama_o1.learn", "torch"),
+}
+JOINS = {"loop.py", "assemble.py", "answer.py"}  # may see both engine and learn
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_a_room_imports_nothing_it_must_not_know(room):
+    for file in sorted((ROOT / room).rglob("*.py")):
+        for name in imported(file):
+            for other in FORBIDDEN[room]:
+                assert not (name == other or name.startswith(other + ".")), f"{file.name} imports {name}"
+
+
+def test_only_the_joining_files_see_both_engine_and_learner():
+    for file in sorted((ROOT / "llama_o1").rglob("*.py")):
+        names = imported(file)
+        both = all(any(n.startswith(f"llama_o1.{half}.") for n in names) for half in ("engine", "learn"))
+        assert not both or file.name in JOINS, f"{file.name} sees both halves"
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("tree.search", ("replay", "llama_o1", "numpy", "torch")),
+        ("tree.view", ("replay", "llama_o1", "numpy", "torch")),
+        ("replay.buffer", ("tree", "llama_o1", "torch")),
+        ("replay.inspect.summary", ("tree", "llama_o1", "torch")),
+        ("llama_o1.cli", ("torch", "numpy", "jsonargparse", "transformers")),
+        ("llama_o1.commands", ("torch", "transformers")),
+        ("llama_o1.engine.fake", ("torch", "transformers", "tree", "replay")),
+    ],
+)
+def test_a_fresh_process_that_imports_a_module_loads_nothing_heavier(module, absent):
+    code = f"import {module}, sys; print([name for name in {absent!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def imported(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names

@@ -1,0 +1,185 @@
+"""The whole loop on a tiny model: what a run writes, and that a killed one ends with the same bytes."""
+
+import hashlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llama_o1.config import EngineSettings, EvaluationSettings, ModelSettings, RunConfig
+from llama_o1.errors import RunError
+from llama_o1.learn.settings import LearnerSettings
+from llama_o1.play.expand import ThoughtSettings
+from llama_o1.play.methods import MethodSettings
+from llama_o1.tasks.mixture import ProblemSet
+from tree.search import SearchSettings
+
+ITERATIONS = 3
+
+
+@pytest.fixture(scope="module")
+def config(tiny_model):
+    return RunConfig(
+        iterations=ITERATIONS,
+        problems_per_iteration=3,
+        steps_per_iteration=2,
+        model=ModelSettings(path=str(tiny_model)),
+        problems=(ProblemSet("word", max_steps=2),),
+        evaluation=EvaluationSettings(problems=(ProblemSet("word", limit=3),), every=2),
+        thoughts=ThoughtSettings(path_budget=48, max_text=12, max_answer=8, calculator=True),
+        search=MethodSettings(budget_tokens=300, tree=SearchSettings(simulations=6)),
+        engine=EngineSettings(slots=8, threads=1),
+        learner=LearnerSettings(batch_size=4, learning_rate=1e-2, warmup_steps=0),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    """A run that was never disturbed, and its closing words."""
+    from llama_o1.loop import Run
+
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, Run(replace(config, run_dir=str(folder))).train()
+
+
+def test_a_run_writes_every_part_of_the_run_folder(finished):
+    folder, _ = finished
+    assert yaml.safe_load((folder / "config.yaml").read_text())["iterations"] == ITERATIONS
+    assert [p.name for p in sorted((folder / "trees").iterdir())] == [
+        f"{i:06d}.jsonl" for i in range(1, ITERATIONS + 1)
+    ]
+    assert (folder / "report" / "summary.md").read_text().strip()
+    checkpoint = folder / "checkpoints" / f"{ITERATIONS:06d}"
+    assert (checkpoint / "manifest.json").exists()
+    phases = [json.loads(line)["phase"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert phases.count("play") == phases.count("learn") == ITERATIONS
+    assert phases.count("evaluate") == 2 + 1 + 2  # greedy and search before and after, greedy once between
+
+
+def test_every_thought_of_a_run_is_in_the_replay_buffer(finished):
+    folder, _ = finished
+    thoughts = sum(
+        len(json.loads(line)["nodes"]) - 1
+        for file in (folder / "trees").iterdir()
+        for line in file.read_text().splitlines()
+    )
+    with sqlite3.connect(f"file:{folder / 'replay' / 'replay.sqlite'}?mode=ro", uri=True) as reader:
+        stored = reader.execute("select count(*) from nodes").fetchone()[0]
+    reader.close()
+    assert stored == thoughts > 0
+
+
+def test_training_changes_the_weights(finished, tiny_model):
+    folder, _ = finished
+    trained = weights(folder / "checkpoints" / f"{ITERATIONS:06d}")
+    first = weights(folder / "checkpoints" / f"{ITERATIONS - 1:06d}")
+    assert trained != first
+
+
+def test_no_tree_of_a_run_spends_more_than_its_budget(finished):
+    folder, _ = finished
+    for file in (folder / "trees").iterdir():
+        for line in file.read_text().splitlines():
+            row = json.loads(line)
+            assert row["tokens_used"] == sum(node["tokens"] for node in row["nodes"]) <= 300
+
+
+def test_the_summary_says_what_changed_in_plain_words(finished):
+    folder, summary = finished
+    for words in ("Held-out accuracy", "95 % interval", "tokens", "nodes", f"llama-o1 inspect {folder}"):
+        assert words in summary
+
+
+def test_a_second_run_in_the_same_folder_is_refused_with_a_way_on(finished, config):
+    from llama_o1.loop import Run
+
+    with pytest.raises(RunError, match=r"--resume true.*--run_dir"):
+        Run(replace(config, run_dir=str(finished[0])))
+
+
+def test_resuming_with_other_settings_names_them(finished, config):
+    from llama_o1.loop import Run
+
+    with pytest.raises(RunError, match="seed"):
+        Run(replace(config, run_dir=str(finished[0]), resume=True, seed=7))
+
+
+@pytest.mark.parametrize("moment", ["during the first iteration", "during the second iteration"])
+def test_a_killed_run_resumes_to_the_same_bytes(finished, config, tmp_path, moment):
+    from llama_o1.loop import Run
+
+    folder = tmp_path / "killed"
+    killed_config = replace(config, run_dir=str(folder))
+    kill_in(killed_config, "000001" if "first" in moment else "000002")
+    assert not (folder / "checkpoints" / f"{ITERATIONS:06d}").exists()
+    Run(replace(killed_config, resume=True)).train()
+    last = f"{ITERATIONS:06d}"
+    assert weights(folder / "checkpoints" / last) == weights(finished[0] / "checkpoints" / last)
+    assert learned(folder) == learned(finished[0])
+    assert [trees(folder, i) for i in (1, 2, 3)] == [trees(finished[0], i) for i in (1, 2, 3)]
+
+
+def kill_in(config: RunConfig, iteration: str) -> None:
+    """Start the run in a process of its own and SIGKILL it once this iteration's trees were written."""
+    script = Path(config.run_dir).with_suffix(".py")
+    script.write_text(KILLED.format(config=config, iteration=iteration))
+    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    marker = Path(config.run_dir) / "stuck"
+    while not marker.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    marker.unlink()
+
+
+# Stops for good after the first learner step of an iteration, in the middle of everything.
+KILLED = """
+import time
+from pathlib import Path
+from llama_o1.config import *
+from llama_o1.learn.settings import *
+from llama_o1.play.expand import ThoughtSettings
+from llama_o1.play.methods import MethodSettings
+from llama_o1.tasks.mixture import *
+from tree.search import SearchSettings
+import llama_o1.loop as loop
+
+config = {config!r}
+step = loop.Learner.step
+
+def stuck(self, *arguments):
+    result = step(self, *arguments)
+    if Path(config.run_dir, "trees", "{iteration}.jsonl").exists():
+        Path(config.run_dir, "stuck").touch()
+        time.sleep(1000)
+    return result
+
+loop.Learner.step = stuck
+loop.Run(config).train()
+"""
+
+
+def weights(checkpoint: Path) -> str:
+    return hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+
+
+def learned(folder: Path) -> list[dict]:
+    """The learner's metrics, which hold no clock."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["phase"] != "play"]
+
+
+def trees(folder: Path, iteration: int) -> str:
+    return (folder / "trees" / f"{iteration:06d}.jsonl").read_text()
