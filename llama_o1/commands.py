@@ -105,7 +105,8 @@ def sft(arguments: list[str]) -> int:
     config = build(SftConfig, parse(parser, arguments))
     from llama_o1.sft import cold_start
 
-    _print(cold_start(config))
+    cold_start(config)
+    _print(f"wrote {config.out}; use it with --model.path {config.out}")
     return 0
 
 

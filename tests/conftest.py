@@ -40,3 +40,66 @@ def tiny_model(tmp_path_factory, tiny_tokenizer):
     LlamaForCausalLM(config).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def codec(tiny_tokenizer):
+    from llama_o1.format.encode import Codec
+    from llama_o1.format.tokens import special_ids
+
+    return Codec(tiny_tokenizer, special_ids(tiny_tokenizer, "tiny"))
+
+
+@pytest.fixture(scope="session")
+def writer(codec):
+    """A policy for the fake engine: short thoughts with calls, answers, and special tokens out of place."""
+    import numpy as np
+
+    special, words = codec.special, codec.encode("<<1+2*3= 4>> \\boxed{5} apples")
+    logits = np.full(len(codec.tokenizer), -6.0)
+    logits[words] = 1.5
+    logits[list(special.remaining)] = logits[list(codec.not_in_text)] = -1.0
+    logits[list(codec.tag_ids)] = 1.5
+    logits[special.end_of_thought] = 3.0
+
+    def policy(tokens):
+        own = logits.copy()
+        own[special.positive] = float(sum(tokens) % 7 - 3)
+        return own
+
+    return policy
+
+
+@pytest.fixture(scope="session")
+def grow(codec, writer):
+    """Trees of some questions, grown over a fake engine: the writer's thoughts unless another is given."""
+    from llama_o1.engine.fake import FakeEngine
+    from llama_o1.play.drive import Job, drive
+    from llama_o1.play.expand import Expander, Grade, ThoughtSettings
+    from llama_o1.play.methods import MethodSettings, action_draw, start
+    from tree.actions import Transitions
+
+    def declared(text):
+        return Grade(text if "5" in text else None, float("5" in text))
+
+    def grow(questions, thoughts=None, method=None, engine=None, judge=declared):
+        thoughts, method = thoughts or ThoughtSettings(), method or MethodSettings()
+        engine = engine or FakeEngine(len(codec.tokenizer), 1024, policy=writer)
+        expander = Expander(codec, thoughts, engine.max_context)
+        limits = expander.limits(method.budget_tokens)
+        trees = [expander.tree(question, seed) for seed, question in enumerate(questions)]
+        jobs = (
+            Job(
+                str(i),
+                tree,
+                start(tree, method, limits, action_draw(method.actions, Transitions())),
+                expander,
+                judge,
+            )
+            for i, tree in enumerate(trees)
+        )
+        for job in drive(engine, jobs):
+            assert job.tree is trees[int(job.name)]
+        return trees
+
+    return grow

@@ -1,9 +1,10 @@
 """Monte-Carlo tree search over thoughts: select, expand, backup. One simulation is one generator.
 
 PUCT (Silver et al. 2017) with progressive widening (Coulom 2007; Couetoux et al. 2011): a node is
-widened by one thought at a time while it has fewer than ceil(widening * N ** power) of them. Unlike
-LLaMA-O1, values are plain probabilities, Q = W / N, a thought is evaluated once when it is made, and
-terminals are never expanded.
+widened by one thought at a time while it has fewer than ceil(widening * N ** power) of them. A simulation
+goes on below a thought that holds its parent's promise, so lines reach their conclusion within a budget
+of few thoughts. Unlike LLaMA-O1, values are plain probabilities, Q = W / N, a thought is evaluated once
+when it is made, and terminals are never expanded.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class SearchSettings:
     widening_power: float = 0.5
     max_depth: int = 32
     """Thoughts on one path."""
+    follow: float = 0.5
+    """Go on below a new thought that is worth at least this share of its parent; 0: always, .inf: never."""
     concurrency: int = 1
     """Simulations of one tree in flight."""
 
@@ -44,6 +47,8 @@ class SearchSettings:
                 raise ValueError(f"search.{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.exploration < math.inf:
             raise ValueError(f"search.exploration must be at least 0, got {self.exploration}")
+        if not self.follow >= 0:
+            raise ValueError(f"search.follow must be at least 0, got {self.follow}")
         if not 0 < self.widening < math.inf or not 0 <= self.widening_power <= 1:
             raise ValueError(
                 "search.widening must be above 0 and search.widening_power in [0, 1], "
@@ -55,8 +60,6 @@ def mcts(tree: Tree, settings: SearchSettings, limits: Limits, draw: ActionDraw)
     """Simulate until simulations, tokens or the tree itself are spent, then make sure of one answer."""
 
     def start() -> Worker | None:
-        if tree.simulations + tree.root.pending >= settings.simulations:
-            return None
         return simulate(tree, settings, limits, draw)
 
     yield from interleave(start, settings.concurrency)
@@ -64,18 +67,21 @@ def mcts(tree: Tree, settings: SearchSettings, limits: Limits, draw: ActionDraw)
 
 
 def simulate(tree: Tree, settings: SearchSettings, limits: Limits, draw: ActionDraw) -> Worker:
-    """One simulation: ends at once when no node can be widened or the budget affords no thought."""
+    """A thought below the selected node, and on below it while it holds what its parent promised.
+
+    Ends at once when no node can be widened, or simulations or the budget afford no thought.
+    """
     parent = select(tree, settings)
-    if parent is None:
-        return
-    action = next_action(tree, parent, settings.max_depth, draw)
-    if not limits.affords(tree, action):
-        return
-    node = yield from request(tree, parent, action, limits)
-    tree.simulations += 1
-    if node is not None:
-        backup(tree, node)
-    close(tree, node or parent, settings)
+    while parent is not None and tree.simulations + tree.root.pending < settings.simulations:
+        action = next_action(tree, parent, settings.max_depth, draw)
+        if not limits.affords(tree, action):
+            return
+        made = yield from request(tree, parent, action, limits)
+        tree.simulations += 1
+        if made is not None:
+            backup(tree, made)
+        close(tree, made or parent, settings)
+        parent = made if made is not None and _holds(tree, made, settings) else None
 
 
 def select(tree: Tree, settings: SearchSettings) -> Node | None:
@@ -142,6 +148,16 @@ def _conclusion(tree: Tree, limits: Limits) -> Worker:
     made = yield from request(tree, node, MetaAction.CONCLUDE, limits)
     if made is not None:
         backup(tree, made)
+
+
+def _holds(tree: Tree, node: Node, settings: SearchSettings) -> bool:
+    """Whether to go on below a thought that was just made, which may be an old one met again."""
+    if node.closed or not _may_widen(tree, node, settings):
+        return False
+    parent = tree.nodes[node.parent]
+    promised = parent.q if parent.evaluation is None else parent.evaluation
+    worth = node.evaluation
+    return worth is not None and worth >= settings.follow * promised
 
 
 def _may_widen(tree: Tree, node: Node, settings: SearchSettings) -> bool:

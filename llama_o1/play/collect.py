@@ -18,8 +18,10 @@ def collect(
     experiences = []
     for node, target in zip(tree.nodes[1:], taught[1:], strict=True):
         trail = trail_of(tree, node.index)
-        assert trail.sample is not None and target is not None and node.value is not None
         sample = trail.sample
+        assert sample is not None, "only the root has no sample"
+        assert target is not None
+        assert node.value is not None
         experiences.append(
             Experience(
                 context=np.asarray(trail.context[: trail.before], np.int32),

@@ -2,7 +2,8 @@
 
 A pure function of the thought's tokens so far, so the engines need to know nothing of thoughts:
 header and tag, budget marks at exact positions, a calculator's result after `<<48/2=`, the end of a
-thought that is as long as it may be, and `<start_of_rating>`, after which the value is read.
+thought that is as long as it may be or left its text, and `<start_of_rating>`, after which the value
+is read. What was forced can be told from the ids alone: asked in the middle of it, it goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from llama_o1.tasks.arithmetic import evaluate, format_number
 from tree.actions import MetaAction
 
 CALL, RESULT_END = "<<", ">>"
+_IN_RESULTS = "0123456789.->"
 MAX_CALL_TOKENS = 48  # a longer call is left to the model
 
 
@@ -25,26 +27,31 @@ class Calculator:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        # One look at the vocabulary, so that asking costs a set look-up a token.
-        self._equals = frozenset(
-            i for i in range(len(codec.tokenizer)) if codec.decode([i]).rstrip().endswith("=")
+        # One look at the vocabulary, so that asking costs a set look-up or two a token.
+        pieces = [codec.decode([i]).rstrip() for i in range(len(codec.tokenizer))]
+        self._equals = frozenset(i for i, piece in enumerate(pieces) if piece.endswith("="))
+        self._of_results = frozenset(
+            i for i, piece in enumerate(pieces) if piece and not piece.strip(_IN_RESULTS)
         )
 
     def result(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """Ids of the result and `>>` when these ids end in an open call that can be worked out, else ()."""
-        marks = self._codec.special.remaining
-        last = next((i for i in reversed(ids[-2:]) if i not in marks), None)
-        if last not in self._equals:
+        """Ids still to come of a call's result and `>>`; () where no call is open or it has no result."""
+        marks, at = self._codec.special.remaining, len(ids) - 1
+        while at >= 0 and (ids[at] in self._of_results or ids[at] in marks):
+            at -= 1
+        if at < 0 or ids[at] not in self._equals:
             return ()
-        text = self._codec.decode([i for i in ids[-MAX_CALL_TOKENS:] if i not in marks])
+        text = self._codec.decode(
+            [i for i in ids[max(0, at + 1 - MAX_CALL_TOKENS) : at + 1] if i not in marks]
+        )
         _, opened, call = text.rpartition(CALL)
-        if not opened or RESULT_END in call:
+        worked = evaluate(call.strip().removesuffix("=")) if opened else None
+        written = None if worked is None else format_number(worked)
+        if written is None:
             return ()
-        worked = evaluate(call.strip().removesuffix("="))
-        if worked is None:
-            return ()
-        written = format_number(worked)
-        return () if written is None else tuple(self._codec.encode(written + RESULT_END))
+        result = self._codec.encode(written + RESULT_END)
+        here = [i for i in ids[at + 1 :] if i not in marks]
+        return tuple(result[len(here) :]) if result[: len(here)] == here else ()
 
 
 @dataclass(frozen=True, slots=True)

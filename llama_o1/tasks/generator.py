@@ -29,8 +29,8 @@ def generate(name: str, split: str, count: int, seed: int, min_steps: int, max_s
     problems = list(islice(stream(name, split, seed, min_steps, max_steps), count))
     if len(problems) < count:
         raise ProblemError(
-            f"{name} has only {len(problems)} different {split} problems of {min_steps} to {max_steps} steps, "
-            f"{count} were asked for; ask for fewer or allow more steps"
+            f"{name} has only {len(problems)} different {split} problems of {min_steps} to {max_steps} "
+            f"steps, {count} were asked for; ask for fewer or allow more steps"
         )
     return problems
 
@@ -88,9 +88,8 @@ def _chain(rng: random.Random, num_steps: int) -> Problem | None:
         value = result
     asked = letters[num_steps]
     if rng.random() < 0.4:
-        lines.append(
-            f"{letters[-1]} = {rng.choice(letters[: num_steps + 1])} {rng.choice('+-*')} {rng.randint(2, 20)}."
-        )
+        other = rng.choice(letters[: num_steps + 1])
+        lines.append(f"{letters[-1]} = {other} {rng.choice('+-*')} {rng.randint(2, 20)}.")
     rng.shuffle(lines)
     question = " ".join([*lines, f"What is {asked}?"])
     return Problem(

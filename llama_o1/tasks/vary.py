@@ -66,7 +66,9 @@ def _named(question: str) -> list[Fraction]:
     """Every number that the question tells, in digits or in a word."""
     text = question.lower()
     told = [Fraction(number.replace(",", "")) for number in _ANY_NUMBER.findall(question)]
-    return told + [Fraction(n) for n, words in _SPELLED.items() if any(word in text for word in words.split())]
+    return told + [
+        Fraction(n) for n, words in _SPELLED.items() if any(word in text for word in words.split())
+    ]
 
 
 def _swaps(problem: Problem, rng: random.Random) -> dict[Fraction, str]:
@@ -84,7 +86,7 @@ def _swaps(problem: Problem, rng: random.Random) -> dict[Fraction, str]:
 
 
 def _result(expression: str, *, whole: bool) -> str | None:
-    """What the expression comes to, exactly; None when it is not above zero, or not whole where it must be."""
+    """What the expression comes to, exactly; None when it is not above zero, or not whole but must be."""
     worked = evaluate(expression)
     if worked is None or worked <= 0 or (whole and worked.denominator != 1):
         return None
