@@ -158,8 +158,9 @@ def test_a_budget_below_one_conclusion_is_refused(codec):
         ({"path_budget": 15}, "thoughts.path_budget must be at least 16, got 15"),
         ({"max_text": 1}, "thoughts.max_text must be at least 2, got 1"),
         ({"max_answer": 0}, "thoughts.max_answer must be at least 2, got 0"),
-        ({"temperature": -0.1}, "thoughts.temperature must be at least 0, got -0.1"),
-        ({"temperature": float("nan")}, "thoughts.temperature must be at least 0, got nan"),
+        ({"temperature": -0.1}, "thoughts.temperature must be finite and at least 0, got -0.1"),
+        ({"temperature": float("nan")}, "got nan"),
+        ({"temperature": float("inf")}, "got inf"),
     ],
 )
 def test_settings_that_write_no_thought_are_refused(wrong, message):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +62,8 @@ class ThoughtSettings:
                 raise ConfigError(
                     f"thoughts.{name} must be at least {LEAST_THOUGHT}, got {getattr(self, name)}"
                 )
-        if not self.temperature >= 0:
-            raise ConfigError(f"thoughts.temperature must be at least 0, got {self.temperature}")
+        if not 0 <= self.temperature < inf:
+            raise ConfigError(f"thoughts.temperature must be finite and at least 0, got {self.temperature}")
 
 
 @dataclass(frozen=True, slots=True)
