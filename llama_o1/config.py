@@ -185,6 +185,8 @@ class SftConfig:
     """Leave results of `<<48/2=` to the calculator."""
     vary: float = 0.6
     """Share of stored problems that are told again with other numbers."""
+    unsure: float = 0.4
+    """Share of lines whose ratings are random and not learned, so that the policy does not hang on them."""
     threads: int = 0
     """CPU threads of torch; 0: as many as there are cores."""
     sft: ColdstartSettings = field(default_factory=ColdstartSettings)

@@ -26,7 +26,7 @@ from llama_o1.play.script import Script, script
 from llama_o1.tasks.mixture import draw
 from llama_o1.tasks.problem import Problem
 from llama_o1.tasks.problems import STORED
-from llama_o1.tasks.traces import trace
+from llama_o1.tasks.traces import rated_at_random, trace
 from llama_o1.tasks.vary import vary
 
 if TYPE_CHECKING:
@@ -80,7 +80,10 @@ def _lines(config: SftConfig, loaded: Loaded) -> Iterator[Script]:
     for problem in draw(config.problems, "train", config.seed, worked=True):
         if problem.source in STORED and rng.random() < config.vary:
             problem = vary(problem, rng) or problem
-        yield script(trace(problem, rng), codec, rng.choice(plans), calculator)
+        line = trace(problem, rng)
+        if rng.random() < config.unsure:
+            line = rated_at_random(line, rng)
+        yield script(line, codec, rng.choice(plans), calculator)
 
 
 def _train(config: SftConfig, loaded: Loaded, lines: Iterator[Script]) -> int:

@@ -13,6 +13,7 @@ from tree.budget import Limits
 from tree.node import Told, Tree
 from tree.search import SearchSettings, mcts
 
+LINE_DEPTH = 8
 LIMITS = Limits(tokens=400, thought=20, conclusion=8)
 DRAWS = {"model": by_model, "uniform": uniformly, "transitions": Transitions(temperature=0.05)}
 SHAPES = {
@@ -75,7 +76,7 @@ def make(shape, draw, budget=LIMITS.tokens, **world):
     tree = Tree.of("?", seed=7, thinking_left=60)
     limits, draw = Limits(budget, LIMITS.thought, LIMITS.conclusion), DRAWS[draw]
     if isinstance(SHAPES[shape], int):
-        search = lines(tree, SHAPES[shape], 8, limits, draw)
+        search = lines(tree, SHAPES[shape], LINE_DEPTH, limits, draw)
     else:
         search = mcts(tree, SHAPES[shape], limits, draw)
     return tree, search, World(tree, **world)
@@ -247,6 +248,17 @@ def test_a_reply_nobody_waits_for_is_an_error(shape):
     with pytest.raises(ValueError, match="reply for thought 99, which is not outstanding"):
         search.send((99, None))
     check_at_rest(tree)
+
+
+@every_draw
+@every_search
+def test_a_spent_path_and_the_depth_limit_leave_only_conclusions(shape, draw):
+    tree, world = grown(shape, draw, failing=0)
+    depth = LINE_DEPTH if isinstance(SHAPES[shape], int) else SHAPES[shape].max_depth
+    parents = [(ask, tree.nodes[ask.parent]) for ask in world.asked]
+    over = [ask for ask, parent in parents if parent.thinking_left == 0 or parent.depth + 1 == depth]
+    assert all(ask.action is MetaAction.CONCLUDE for ask in over)
+    assert max(node.depth for node in tree.nodes) <= depth
 
 
 @every_draw

@@ -35,7 +35,7 @@ class _Lines:
     owed: int = 0  # conclusions held back: one for each line begun, until it asks for it or ends
 
     def step(self) -> Worker | None:
-        """The next thought of the line that waits longest, else of a new one; None: none is affordable now."""
+        """The next thought of the line that waits longest, else of a new one; None: none can be paid now."""
         if not self.waiting and not self.fresh:
             return None
         tree, limits = self.tree, self.limits

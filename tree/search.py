@@ -1,10 +1,10 @@
 """Monte-Carlo tree search over thoughts: select, expand, backup. One simulation is one generator.
 
 PUCT (Silver et al. 2017) with progressive widening (Coulom 2007; Couetoux et al. 2011): a node is
-widened by one thought at a time while it has fewer than ceil(widening * N ** power) of them. A simulation
-goes on below a thought that holds its parent's promise, so lines reach their conclusion within a budget
-of few thoughts. Unlike LLaMA-O1, values are plain probabilities, Q = W / N, a thought is evaluated once
-when it is made, and terminals are never expanded.
+widened by one thought at a time while it has fewer than ceil(widening * N ** power) of them, or while
+none of them holds what the node promised. A thought that does is followed at once, so lines reach their
+conclusion within a budget of few thoughts. Unlike LLaMA-O1, values are plain probabilities, Q = W / N,
+a thought is evaluated once when it is made, and terminals are never expanded.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ class SearchSettings:
 
     simulations: int = 64
     """Thoughts a tree may ask for."""
-    exploration: float = 1.25
-    """Weight c of the prior in PUCT."""
+    exploration: float = 0.5
+    """Weight c of the prior in PUCT; Q lies in [0, 1], so half of what suits values in [-1, 1]."""
     max_children: int = 4
     """Thoughts tried below one thought, equal ones included."""
     widening: float = 1.0
-    """A thought with N visits has at most ceil(widening * N ** widening_power) children."""
+    """A thought with N visits has ceil(widening * N ** widening_power) children; more where none holds."""
     widening_power: float = 0.5
     max_depth: int = 32
     """Thoughts on one path."""
     follow: float = 0.5
-    """Go on below a new thought that is worth at least this share of its parent; 0: always, .inf: never."""
+    """Share of what was promised (its parent's value, or the tree's mean where that is more) that a thought
+    must hold to be followed at once; a node without such a child may be widened again. 0: all hold."""
     concurrency: int = 1
     """Simulations of one tree in flight."""
 
@@ -47,8 +48,8 @@ class SearchSettings:
                 raise ValueError(f"search.{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.exploration < math.inf:
             raise ValueError(f"search.exploration must be at least 0, got {self.exploration}")
-        if not self.follow >= 0:
-            raise ValueError(f"search.follow must be at least 0, got {self.follow}")
+        if not 0 <= self.follow <= 1:
+            raise ValueError(f"search.follow must be in [0, 1], got {self.follow}")
         if not 0 < self.widening < math.inf or not 0 <= self.widening_power <= 1:
             raise ValueError(
                 "search.widening must be above 0 and search.widening_power in [0, 1], "
@@ -81,7 +82,8 @@ def simulate(tree: Tree, settings: SearchSettings, limits: Limits, draw: ActionD
         if made is not None:
             backup(tree, made)
         close(tree, made or parent, settings)
-        parent = made if made is not None and _holds(tree, made, settings) else None
+        follow = made is not None and _holds(tree, made, settings) and _may_widen(tree, made, settings)
+        parent = made if follow else None
 
 
 def select(tree: Tree, settings: SearchSettings) -> Node | None:
@@ -121,7 +123,7 @@ def close(tree: Tree, node: Node, settings: SearchSettings) -> None:
 
 
 def next_action(tree: Tree, parent: Node, max_depth: int, draw: ActionDraw) -> MetaAction | None:
-    """The kind of the next thought below `parent`; None leaves it to the model. At `max_depth` all conclude."""
+    """The kind of the next thought below `parent`, a conclusion at `max_depth`; None: the model's choice."""
     thinking_left = 0 if parent.depth + 1 >= max_depth else parent.thinking_left
     rng = Random(derive(tree.seed, -tree.next_id))
     return draw(parent.action, allowed(parent.action, thinking_left=thinking_left), rng)
@@ -150,24 +152,21 @@ def _conclusion(tree: Tree, limits: Limits) -> Worker:
         backup(tree, made)
 
 
-def _holds(tree: Tree, node: Node, settings: SearchSettings) -> bool:
-    """Whether to go on below a thought that was just made, which may be an old one met again."""
-    if node.closed or not _may_widen(tree, node, settings):
-        return False
-    parent = tree.nodes[node.parent]
-    promised = parent.q if parent.evaluation is None else parent.evaluation
-    worth = node.evaluation
-    return worth is not None and worth >= settings.follow * promised
-
-
 def _may_widen(tree: Tree, node: Node, settings: SearchSettings) -> bool:
     tries = _tries(tree, node) + node.pending - sum(tree.nodes[i].pending for i in node.children)
     if tries >= settings.max_children:
         return False
-    if not node.pending and all(tree.nodes[i].closed for i in node.children):
+    if not node.pending and not any(_holds(tree, tree.nodes[i], settings) for i in node.children):
         return True
     visits = max(1, node.visits + node.pending)
     return tries < math.ceil(settings.widening * math.pow(visits, settings.widening_power))
+
+
+def _holds(tree: Tree, node: Node, settings: SearchSettings) -> bool:
+    """Whether an open thought came to what its parent promised, or to its share of it."""
+    parent = tree.nodes[node.parent]
+    promised = max(tree.root.q, 0.0 if parent.evaluation is None else parent.evaluation)
+    return not node.closed and node.q >= settings.follow * promised
 
 
 def _tries(tree: Tree, node: Node) -> int:

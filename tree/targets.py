@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from tree.node import Node, Tree
 
-AdvantageMode = Literal["tree", "gae"]
+AdvantageMode = Literal["relative", "tree", "gae"]
 
 
 class Target(NamedTuple):
@@ -25,19 +25,22 @@ def targets(
     weight `mix`; Q alone where no leaf below is graded. The model's value bootstraps unfinished
     leaves through Q; they are never counted as failures.
 
-    advantage, `tree`: Q(node) - V(parent). `gae` (Schulman et al. 2016, eq. 16, here over a tree):
-    delta = r + discount * V(node) - V(parent), r the grade of a terminal (after which V is 0), plus
-    discount * trace times the children's mean advantage, weighted by visits. V(root), which has no
-    rating, is Q(root).
+    advantage, `relative`: value target of the node less that of its parent, both as the tree found
+    them, so that a value head that is off cannot push all thoughts the same way; its visit-weighted
+    mean over siblings is close to zero. `tree`: Q(node) - V(parent). `gae` (Schulman et al. 2016,
+    eq. 16, here over a tree): delta = r + discount * V(node) - V(parent), r the grade of a terminal
+    (after which V is 0), plus discount * trace times the children's mean advantage, weighted by
+    visits. V(root), which has no rating, is Q(root).
     """
-    grades = _grades(tree)
-    advantages = _tree_advantages(tree) if mode == "tree" else _gae(tree, discount, trace)
-    out: list[Target | None] = [None]
-    for node in tree.nodes[1:]:
-        graded, total = grades[node.index]
-        value = node.q if not graded else mix * node.q + (1 - mix) * total / graded
-        out.append(Target(value, advantages[node.index]))
-    return out
+    values = [
+        node.q if not graded else min(1.0, mix * node.q + (1 - mix) * total / graded)  # rounding goes past 1
+        for node, (graded, total) in zip(tree.nodes, _grades(tree), strict=True)
+    ]
+    if mode == "relative":
+        advantages = [0.0] + [values[node.index] - values[node.parent] for node in tree.nodes[1:]]
+    else:
+        advantages = _tree_advantages(tree) if mode == "tree" else _gae(tree, discount, trace)
+    return [None, *map(Target, values[1:], advantages[1:])]
 
 
 def _grades(tree: Tree) -> list[tuple[int, float]]:
@@ -66,10 +69,7 @@ def _tree_advantages(tree: Tree) -> list[float]:
 def _gae(tree: Tree, discount: float, trace: float) -> list[float]:
     advantages = [0.0] * len(tree.nodes)
     for node in reversed(tree.nodes[1:]):
-        if node.terminal:
-            worth = node.evaluation
-        else:
-            worth = discount * _baseline(node)
+        worth = node.evaluation if node.terminal else discount * _baseline(node)
         assert worth is not None, "only the root has no evaluation"
         below = [tree.nodes[i] for i in node.children]
         visits = sum(child.visits for child in below)

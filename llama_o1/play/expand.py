@@ -17,7 +17,7 @@ from llama_o1.errors import ConfigError, ProblemError
 from llama_o1.format.budget import LEAST_BUDGET, BudgetPlan
 from llama_o1.format.encode import Codec
 from llama_o1.play.program import Calculator, ThoughtProgram
-from tree.actions import MetaAction
+from tree.actions import MetaAction, allowed
 from tree.budget import Limits
 from tree.node import Ask, Told, Tree
 
@@ -130,9 +130,13 @@ class Expander:
         )
 
     def told(self, tree: Tree, ask: Ask, reply: Reply, judge: Judge) -> Told | None:
-        """The thought that came back; None when the engine cut it before its rating."""
+        """The thought that came back; None when the engine cut it before its rating.
+
+        A kind that the model drew against the grammar ends the line: it is judged as it stands.
+        """
         sample, trail = reply.samples[0], trail_of(tree, ask.parent)
-        program = self._program(tree.nodes[ask.parent].local_id, ask, trail.spent)
+        parent = tree.nodes[ask.parent]
+        program = self._program(parent.local_id, ask, trail.spent)
         ids = [int(i) for i in sample.ids]
         if sample.value is None or sample.stopped != "program":
             return None
@@ -141,7 +145,8 @@ class Expander:
         concludes = action is MetaAction.CONCLUDE
         spent = trail.spent if concludes else trail.spent + program.text_tokens(ids)
         context = (*trail.context, *ids, *self.codec.rating(sample.value))
-        grade = judge(text) if concludes else Grade(None, None)
+        astray = not concludes and action not in allowed(parent.action, thinking_left=parent.thinking_left)
+        grade = judge(text) if concludes or astray else Grade(None, None)
         sampled = sample.sampled
         return Told(
             action=action,
@@ -150,7 +155,7 @@ class Expander:
             value=sample.value,
             tokens=len(ids) + RATING_TOKENS,
             thinking_left=self._thinking_left(len(context), spent),
-            terminal=concludes or len(context) + self._conclusion > self._max_context,
+            terminal=concludes or astray or len(context) + self._conclusion > self._max_context,
             answer=grade.answer,
             outcome=grade.outcome,
             entropy=_mean(sample.entropy, sampled),

@@ -32,12 +32,12 @@ def script(line: Sequence[Traced], codec: Codec, plan: BudgetPlan, calculator: C
     """The context a search would hold after this line, root to leaf.
 
     Learned are the tokens a policy would have sampled, and the ratings; a thought that is not to be
-    imitated is learned in its rating only.
+    imitated is learned in its rating only, one that is not to be rated not even in that.
     """
     ids = list(codec.root(line[0].thought.text))
     learn = [False] * len(ids)
     spent = 0
-    for thought, imitate in line[1:]:
+    for thought, imitate, rate in line[1:]:
         header = codec.header(thought.father, thought.local, None)
         program = ThoughtProgram(header, _LONGEST, _LONGEST, codec, plan, spent, calculator)
         own, sampled = _play(program, codec, thought.action, thought.text)
@@ -45,7 +45,7 @@ def script(line: Sequence[Traced], codec: Codec, plan: BudgetPlan, calculator: C
             spent += program.text_tokens(own)
         rating = _rating_ids(codec, thought.rating)
         ids += [*own, *rating]
-        learn += [imitate and was_sampled for was_sampled in sampled] + [True, False][: len(rating)]
+        learn += [imitate and was_sampled for was_sampled in sampled] + [rate, False][: len(rating)]
     return Script(ids, learn)
 
 
@@ -92,4 +92,6 @@ class _Wanted:
 def _rating_ids(codec: Codec, rating: Rating | None) -> tuple[int, ...]:
     if rating is None:
         return ()
-    return codec.rating(1.0 if rating is Rating.POSITIVE else 0.0)
+    s = codec.special
+    ids = {Rating.POSITIVE: s.positive, Rating.NEGATIVE: s.negative, Rating.UNKNOWN: s.unknown}
+    return (ids[rating], s.end_of_rating)

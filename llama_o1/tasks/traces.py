@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -24,10 +25,11 @@ KIND_WEIGHTS: dict[TraceKind, int] = {"plain": 10, "divided": 2, "checked": 1, "
 
 
 class Traced(NamedTuple):
-    """A thought of a trace and whether its text is worth imitating."""
+    """A thought of a trace and what of it is worth learning."""
 
     thought: Thought
-    imitate: bool
+    imitate: bool  # its text
+    rate: bool = True  # its rating
 
 
 def trace(problem: Problem, rng: random.Random, kind: TraceKind | None = None) -> list[Traced]:
@@ -48,6 +50,19 @@ def trace(problem: Problem, rng: random.Random, kind: TraceKind | None = None) -
         rating = Rating.POSITIVE if right else Rating.NEGATIVE
         traced.append(Traced(Thought(father, local, action, text, rating), imitate))
     return traced
+
+
+def rated_at_random(line: list[Traced], rng: random.Random) -> list[Traced]:
+    """The line with ratings that mean nothing and are not learned.
+
+    A search shows the model its own ratings, which may be wrong and change as it learns: a policy that
+    has only seen true ones falls apart where they are not.
+    """
+    ratings = list(Rating)
+    return line[:1] + [
+        Traced(replace(thought, rating=rng.choice(ratings)), imitate, rate=False)
+        for thought, imitate, _ in line[1:]
+    ]
 
 
 class _Line(NamedTuple):

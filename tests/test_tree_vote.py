@@ -1,0 +1,82 @@
+"""Which answer a finished tree gives, and how sure it is."""
+
+import pytest
+
+from tree.actions import MetaAction
+from tree.node import Ask, Told, Tree
+from tree.vote import vote
+
+
+def concluded(*conclusions):
+    """A tree of one step and conclusions below it, given as (answer, value) or (answer, value, times)."""
+    tree = Tree.of("?", seed=0, thinking_left=9)
+    add(tree, 0, MetaAction.EXPAND, "step", 0.9)
+    for number, (answer, value, *times) in enumerate(conclusions):
+        for _ in range(*times or [1]):
+            add(tree, 1, MetaAction.CONCLUDE, f"text {number}", value, terminal=True, answer=answer)
+    return tree
+
+
+def add(tree, parent, action, text, value, **fields):
+    ask = Ask(parent, action, tree.next_id, 9, 0)
+    tree.next_id += 1
+    return tree.add(ask, Told(action, text, -1.0, value, tokens=1, thinking_left=9, **fields))
+
+
+def test_a_tree_without_an_answer_votes_for_none():
+    for tree in (concluded(), concluded((None, 0.9), (None, 0.2))):
+        assert vote(tree) == (None, 0.0, None, {})
+
+
+def test_values_of_equal_answers_are_summed():
+    result = vote(concluded(("8", 0.7), ("7", 0.4), ("7", 0.5)))
+    assert result.answer == "7"
+    assert result.weights == pytest.approx({"7": 0.9, "8": 0.7})
+    assert result.confidence == pytest.approx(0.9 / 1.6)
+
+
+def test_counts_are_a_plain_majority():
+    result = vote(concluded(("8", 0.9), ("7", 0.1), ("7", 0.1)), "count")
+    assert (result.answer, result.weights) == ("7", {"7": 2.0, "8": 1.0})
+    assert result.confidence == pytest.approx(2 / 3)
+
+
+def test_the_best_single_value_wins():
+    result = vote(concluded(("8", 0.8), ("7", 0.5), ("7", 0.6)), "best")
+    assert (result.answer, result.weights) == ("8", {"8": 0.8, "7": 0.6})
+    assert result.confidence == pytest.approx(0.8 / 1.4)
+
+
+@pytest.mark.parametrize(("weighting", "seven"), [("value", 3 * 0.2), ("count", 3), ("best", 0.2)])
+def test_merged_conclusions_count_each_time_but_are_no_better_for_it(weighting, seven):
+    tree = concluded(("8", 0.5), ("7", 0.2, 3))
+    assert len(tree.terminals()) == 2
+    assert vote(tree, weighting).weights["7"] == pytest.approx(seven)
+
+
+@pytest.mark.parametrize("weighting", ["value", "count", "best"])
+def test_a_tie_goes_to_the_earlier_answer(weighting):
+    assert vote(concluded(("8", 0.5), ("7", 0.5)), weighting).answer == "8"
+    assert vote(concluded(("7", 0.5), ("8", 0.5)), weighting).answer == "7"
+
+
+@pytest.mark.parametrize("weighting", ["value", "count", "best"])
+def test_the_leaf_is_the_best_conclusion_of_the_answer_the_first_of_equals(weighting):
+    tree = concluded(("7", 0.3), ("7", 0.6), ("7", 0.6), ("8", 0.4))
+    assert vote(tree, weighting).leaf == 3
+
+
+def test_answers_worth_nothing_are_given_without_confidence():
+    result = vote(concluded(("7", 0.0), ("8", 0.0)))
+    assert (result.answer, result.confidence, result.leaf) == ("7", 0.0, 2)
+
+
+def test_a_conclusion_without_an_answer_takes_no_part():
+    assert vote(concluded((None, 0.9, 5), ("7", 0.1))).confidence == 1.0
+
+
+def test_a_grade_is_never_looked_at():
+    tree = concluded(("7", 0.9), ("8", 0.2))
+    before = vote(tree)
+    tree.nodes[2].outcome, tree.nodes[3].outcome = 0.0, 1.0
+    assert vote(tree) == before
