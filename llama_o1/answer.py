@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from random import Random
-from time import perf_counter
 from typing import Any, NamedTuple
 
 import yaml
@@ -17,14 +15,12 @@ from llama_o1.errors import RunError
 from llama_o1.learn.checkpoint import latest_checkpoint, load_checkpoint
 from llama_o1.learn.trainer import Learner
 from llama_o1.measure.evaluate import ungraded
-from llama_o1.play.drive import Job, drive
-from llama_o1.play.methods import action_draw, start
+from llama_o1.play.selfplay import search_all, tree_row
 from llama_o1.progress import Rates, bar
 from llama_o1.run import RunFolder
 from llama_o1.tasks.problem import Problem
 from tree.actions import Transitions
 from tree.node import Tree
-from tree.record import to_row
 from tree.vote import Vote, vote
 
 
@@ -38,16 +34,7 @@ class Answered(NamedTuple):
 
     def row(self) -> dict[str, Any]:
         """As the machine-readable result."""
-        return to_row(
-            self.tree.nodes,
-            problem=self.problem.question,
-            answer=self.vote.answer,
-            confidence=self.vote.confidence,
-            tokens_used=self.tree.tokens_used,
-            seconds=self.seconds,
-            simulations=self.tree.simulations,
-            events=self.tree.events,
-        )
+        return tree_row(self.tree, self.seconds)
 
 
 def answer(config: RunConfig, problems: Sequence[Problem], *, run: Path | None) -> list[Answered]:
@@ -55,25 +42,27 @@ def answer(config: RunConfig, problems: Sequence[Problem], *, run: Path | None) 
     system = assemble.assemble(config.model, config.engine, seed=config.seed)
     transitions = Transitions() if run is None else _learned(run, system, config)
     expander = assemble.expander(system, config.thoughts)
-    limits = expander.limits(config.search.budget_tokens)
-
-    def jobs() -> Iterator[Job]:
-        for i, problem in enumerate(problems):
-            tree = expander.tree(problem.question, Random(f"search/{config.seed}/{i}").getrandbits(63))
-            draw = action_draw(config.search.actions, transitions)
-            yield Job(str(i), tree, start(tree, config.search, limits, draw), expander, ungraded(problem))
-
     rates = Rates()
     searches = bar(len(problems), "search", "problem")
-    finished: dict[int, Answered] = {}
-    for job in drive(system.engine, jobs()):
-        rates.add(len(job.tree.nodes) - 1, job.tree.tokens_used)
+    seconds = [0.0] * len(problems)
+
+    def on_tree(i: int, tree: Tree) -> None:
+        rates.add(tree)
+        seconds[i] = rates.seconds
         searches.set_postfix(rates.shown, refresh=False)
         searches.update()
-        i = int(job.name)
-        finished[i] = Answered(problems[i], job.tree, vote(job.tree), rates.seconds)
+
+    trees = search_all(
+        system.engine,
+        [(str(i), problem.question, ungraded(problem)) for i, problem in enumerate(problems)],
+        expander,
+        config.search,
+        transitions,
+        seed=f"search/{config.seed}",
+        on_tree=on_tree,
+    )
     searches.close()
-    return [finished[i] for i in range(len(problems))]
+    return [Answered(p, tree, vote(tree), s) for p, tree, s in zip(problems, trees, seconds, strict=True)]
 
 
 def settings_of_run(run: Path) -> dict[str, Any]:

@@ -20,7 +20,9 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)  # they become t
 
 def parser_of(command: str, description: str, config: type[object] | None = None) -> ArgumentParser:
     """A parser that reads `--config FILE` and every field of a configuration by dotted name."""
-    parser = ArgumentParser(prog=f"llama-o1 {command}", description=description, exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(
+        prog=f"llama-o1 {command}", description=description, exit_on_error=False, allow_abbrev=False
+    )
     if config is not None:
         parser.add_argument(
             "--config", action="config", help="YAML file; may be given several times, later wins"

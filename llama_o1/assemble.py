@@ -42,7 +42,7 @@ def assemble(model: ModelSettings, engine: EngineSettings, *, seed: int = 0) -> 
         source = NANO_FOLDER
     loaded = load_model(source, adapter=model.lora if model.adapter == "lora" else None, seed=seed)
     if torch.cuda.is_available():
-        loaded.model.to("cuda")
+        torch.nn.Module.to(loaded.model, "cuda")
     local = LocalEngine(loaded.model, slots=engine.slots, cache_bytes=engine.cache_mb << 20)
     return System(loaded, local, Codec(loaded.tokenizer, loaded.special))
 

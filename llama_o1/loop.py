@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,24 +13,23 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from llama_o1 import assemble
 from llama_o1.config import RunConfig
+from llama_o1.errors import RunError
 from llama_o1.learn.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from llama_o1.learn.trainer import Learner
 from llama_o1.measure.evaluate import evaluate, graded
 from llama_o1.measure.summary import History, Looked, summarise
 from llama_o1.play.collect import collect
-from llama_o1.play.drive import Job, drive
-from llama_o1.play.expand import Expander
-from llama_o1.play.methods import MethodSettings, action_draw, start
+from llama_o1.play.methods import MethodSettings
+from llama_o1.play.selfplay import play_figures, record_transitions, search_all, tree_row
 from llama_o1.progress import Rates, bar
-from llama_o1.run import RunFolder, begin, write_whole
+from llama_o1.run import begin, write_whole
 from llama_o1.tasks.mixture import draw, select
 from llama_o1.tasks.problem import Problem
 from replay.buffer import PrioritizedReplayBuffer, priority_of
 from replay.schedule import beta_at
 from tree.actions import Transitions
 from tree.node import Tree
-from tree.record import to_row, write_rows
-from tree.vote import vote
+from tree.record import write_rows
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +67,7 @@ class Run:
         self.config = config
         self.held_out = held_out(config)
         for wanted in config.problems:
-            select(replace(wanted, limit=1), "train", skip_bad_lines=config.skip_bad_lines)
+            select(replace(wanted, limit=1), "train", config.columns, config.skip_bad_lines)
         self.system = assemble.assemble(config.model, config.engine, seed=config.seed)
         self.expander = assemble.expander(self.system, config.thoughts)
         self.expander.limits(config.search.budget_tokens)
@@ -108,9 +106,12 @@ class Run:
         """Go back to the last whole checkpoint; False when there is none."""
         checkpoint = latest_checkpoint(self.folder.path / "checkpoints")
         if checkpoint is None:
-            self.folder.forget_after(-1)
             if len(self.replay):
-                raise AssertionError("a replay buffer without a checkpoint holds experiences")
+                raise RunError(
+                    f"{self.folder.path} holds experiences but no whole checkpoint to go on from; "
+                    "choose another `--run_dir`"
+                )
+            self.folder.forget_after(-1)
             return False
         state = load_checkpoint(checkpoint, self.learner)
         self.progress = Progress.of(state)
@@ -122,31 +123,59 @@ class Run:
 
     def _problems(self) -> Iterator[Problem]:
         """Training problems from where the last iteration stopped."""
-        drawn = draw(self.config.problems, "train", self.config.seed)
+        config = self.config
+        drawn = draw(config.problems, "train", config.seed, config.columns, config.skip_bad_lines)
         fitting = (p for p in drawn if self.expander.holds(p.question))
-        return islice(fitting, self.progress.iteration * self.config.problems_per_iteration, None)
+        return islice(fitting, self.progress.iteration * config.problems_per_iteration, None)
 
     def _self_play(self, problems: Sequence[Problem]) -> None:
         """Search every problem at once, then keep what the trees teach."""
         config, iteration = self.config, self.progress.iteration
         rates = Rates()
-        jobs = {job.name: job for job in self._jobs(problems)}
-        searches = bar(len(jobs), f"self-play {iteration}", "tree", position=1)
-        for job in drive(self.system.engine, jobs.values()):
-            rates.add(len(job.tree.nodes) - 1, job.tree.tokens_used)
+        searches = bar(len(problems), f"self-play {iteration}", "tree", position=1)
+
+        def on_tree(_: int, tree: Tree) -> None:
+            rates.add(tree)
             searches.set_postfix(rates.shown, refresh=False)
             searches.update()
+
+        trees = search_all(
+            self.system.engine,
+            [(f"{i:04d}", problem.question, graded(problem)) for i, problem in enumerate(problems)],
+            self.expander,
+            config.search,
+            self.progress.transitions,
+            seed=f"play/{config.seed}/{iteration}",
+            on_tree=on_tree,
+        )
         searches.close()
-        trees = [job.tree for job in jobs.values()]
         for tree in trees:
             record_transitions(tree, self.progress.transitions)
-        teach = config.teach
-        for problem, (name, job) in zip(problems, jobs.items(), strict=True):
+        self._remember(problems, trees)
+        figures = play_figures(trees)
+        self.folder.log(
+            step=iteration, version=iteration - 1, phase="play", **figures, seconds=round(rates.seconds, 3)
+        )
+        log.info(
+            "iteration %d: %d trees, %d nodes, %d tokens (%.0f tokens/s), %.0f %% of conclusions right",
+            iteration,
+            len(trees),
+            rates.nodes,
+            rates.tokens,
+            rates.tokens / rates.seconds,
+            100 * figures["right"],
+        )
+
+    def _remember(self, problems: Sequence[Problem], trees: Sequence[Tree]) -> None:
+        """Write the trees down and give what they teach to the replay buffer."""
+        iteration = self.progress.iteration
+        teach = self.config.teach
+        for i, (problem, tree) in enumerate(zip(problems, trees, strict=True)):
             self.replay.extend(
                 collect(
-                    job.tree,
+                    tree,
                     problem=problem.id,
-                    name=name,
+                    name=f"{iteration:06d}/{i:04d}",
                     mode=teach.advantage,
                     mix=teach.mix,
                     discount=teach.discount,
@@ -155,24 +184,6 @@ class Run:
             )
         write_rows(self.folder.trees_of(iteration), map(tree_row, trees))
         self.progress.history.played(trees)
-        figures = play_figures(trees)
-        self.folder.log(
-            step=iteration, version=iteration - 1, phase="play", **figures, seconds=round(rates.seconds, 3)
-        )
-        log.info(
-            "iteration %d: %d trees, %d nodes, %d tokens (%.0f tokens/s), %.0f %% of conclusions right",
-            iteration, len(trees), rates.nodes, rates.tokens, rates.tokens / rates.seconds, 100 * figures["right"],
-        )  # fmt: skip
-
-    def _jobs(self, problems: Sequence[Problem]) -> Iterator[Job]:
-        config, iteration = self.config, self.progress.iteration
-        limits = self.expander.limits(config.search.budget_tokens)
-        kinds = action_draw(config.search.actions, self.progress.transitions)
-        for i, problem in enumerate(problems):
-            seed = Random(f"play/{config.seed}/{iteration}/{i}").getrandbits(63)
-            tree = self.expander.tree(problem.question, seed)
-            search = start(tree, config.search, limits, kinds)
-            yield Job(f"{iteration:06d}/{i:04d}", tree, search, self.expander, graded(problem))
 
     def _learn(self) -> None:
         """Learner steps on prioritized batches; priorities go back to the buffer."""
@@ -230,8 +241,8 @@ class Run:
         rates = Rates()
         trees = bar(sum(map(len, self.held_out.values())), f"evaluate {name}", "problem", position=1)
 
-        def on_tree(tree: Tree) -> None:
-            rates.add(len(tree.nodes) - 1, tree.tokens_used)
+        def on_tree(_: int, tree: Tree) -> None:
+            rates.add(tree)
             trees.set_postfix(rates.shown, refresh=False)
             trees.update()
 
@@ -279,42 +290,6 @@ def held_out(config: RunConfig) -> dict[str, list[Problem]]:
     """The held-out problems of each set, at most its limit."""
     look = config.evaluation
     return {
-        wanted.label: select(wanted, look.split, skip_bad_lines=config.skip_bad_lines)
+        wanted.label: select(wanted, look.split, config.columns, config.skip_bad_lines)
         for wanted in look.problems
-    }
-
-
-def record_transitions(tree: Tree, transitions: Transitions) -> None:
-    """Add every edge of a finished tree to the statistics; changes `transitions`."""
-    for node in tree.nodes[1:]:
-        transitions.add(tree.nodes[node.parent].action, node.action, node.q)
-
-
-def tree_row(tree: Tree) -> dict[str, Any]:
-    """A tree as the row that is written."""
-    answer = vote(tree)
-    return to_row(
-        tree.nodes,
-        problem=tree.question,
-        answer=answer.answer,
-        confidence=answer.confidence,
-        tokens_used=tree.tokens_used,
-        simulations=tree.simulations,
-        seed=tree.seed,
-        events=tree.events,
-    )
-
-
-def play_figures(trees: Sequence[Tree]) -> dict[str, float]:
-    """What an iteration's trees were like."""
-    nodes = [node for tree in trees for node in tree.nodes[1:]]
-    grades = [node.outcome for node in nodes if node.outcome is not None]
-    return {
-        "trees": len(trees),
-        "nodes": len(nodes),
-        "tokens": sum(tree.tokens_used for tree in trees),
-        "right": float(np.mean(grades)) if grades else 0.0,
-        "solved": float(np.mean([any(n.outcome == 1.0 for n in tree.nodes) for tree in trees])),
-        "depth": float(np.mean([max(node.depth for node in tree.nodes) for tree in trees])),
-        "events": sum(len(tree.events) for tree in trees),
     }

@@ -8,6 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from tree.node import Tree
+
 
 def bar(total: int, label: str, unit: str, *, position: int = 0) -> Any:
     """A tqdm bar that vanishes when done; silent when stderr is not a terminal."""
@@ -30,10 +32,10 @@ class Rates:
         self.nodes = 0
         self.tokens = 0
 
-    def add(self, nodes: int, tokens: int) -> None:
-        """Count what one finished tree brought."""
-        self.nodes += nodes
-        self.tokens += tokens
+    def add(self, tree: Tree) -> None:
+        """Count a finished tree."""
+        self.nodes += len(tree.nodes) - 1
+        self.tokens += tree.tokens_used
 
     @property
     def seconds(self) -> float:

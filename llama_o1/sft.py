@@ -1,4 +1,4 @@
-"""The cold start on one page: worked problems -> lines of thought -> token ids -> a model that writes them."""
+"""The cold start on one page: worked problems -> lines of thought -> token ids -> a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -28,9 +27,6 @@ from llama_o1.tasks.problem import Problem
 from llama_o1.tasks.problems import STORED
 from llama_o1.tasks.traces import rated_at_random, trace
 from llama_o1.tasks.vary import vary
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
 

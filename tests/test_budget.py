@@ -80,7 +80,7 @@ def test_on_every_path_a_mark_stands_exactly_at_its_position(
 ):
     thoughts = ThoughtSettings(path_budget=total, max_text=17, max_answer=9, calculator=calculator)
     method = MethodSettings(
-        budget_tokens=3000, actions=actions, tree=SearchSettings(simulations=60, max_children=2)
+        budget_tokens=3000, actions=actions, tree=SearchSettings(simulations=60, max_children=2, follow=0)
     )
     seen = set()
     for tree in grow(["What is 1+2?", "Is it 3?"], thoughts, method, long_winded):

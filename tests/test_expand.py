@@ -81,7 +81,16 @@ def test_a_child_continues_its_parent(codec):
     assert below.payload.spent == 6
 
 
-@pytest.mark.parametrize("action", [MetaAction.DIVIDE, MetaAction.CRITIC, MetaAction.REFINE])
+@pytest.mark.parametrize("action", [MetaAction.CRITIC, MetaAction.REFINE])
+def test_a_kind_drawn_against_the_grammar_ends_the_line_without_an_answer(codec, action):
+    expander = Expander(codec, ThoughtSettings(), 1024)
+    tree = expander.tree(QUESTION, seed=0)  # below the problem itself there is nothing to criticise
+    engine = saying(codec, codec.special.tags[action], "\\boxed{24}")
+    told = ask_once(expander, engine, tree, judge=lambda text: Grade(None, 0.5 if text else 0.0))[2]
+    assert (told.action, told.terminal, told.answer, told.outcome) == (action, True, None, 0.0)
+
+
+@pytest.mark.parametrize("action", [MetaAction.DIVIDE])
 def test_a_drawn_tag_decides_the_kind_and_a_forced_one_stands(codec, action):
     expander = Expander(codec, ThoughtSettings(), 1024)
     tree = expander.tree(QUESTION, seed=0)

@@ -38,7 +38,7 @@ class Codec:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens included."""
-        return self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+        return str(self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=False))
 
     def root(self, question: str) -> tuple[int, ...]:
         """The root thought of a problem: father -1, local id 0, no rating."""

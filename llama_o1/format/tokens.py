@@ -6,7 +6,7 @@ OpenLongCoT's fifteen (SimpleBerry/OpenLongCoT-Pretrain) and BudgetThinker's sev
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from llama_o1.errors import ModelError
 from tree.actions import MetaAction
@@ -55,6 +55,7 @@ SPECIAL_TOKENS = (
 )
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What we use of a Hugging Face tokenizer."""
 
@@ -71,7 +72,7 @@ class Tokenizer(Protocol):
         """Ids of a text; `split_special_tokens` reads names of special tokens as plain text."""
         ...
 
-    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> str:
+    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> Any:
         """Text of ids."""
         ...
 

@@ -5,15 +5,15 @@ During an evaluation a search never sees an outcome: the tree votes first and is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
+from itertools import islice
 
 from llama_o1.engine.protocol import Engine
 from llama_o1.measure.intervals import Interval, wilson
-from llama_o1.play.drive import Job, drive
 from llama_o1.play.expand import Expander, Grade, Judge
-from llama_o1.play.methods import MethodSettings, action_draw, start
+from llama_o1.play.methods import MethodSettings
+from llama_o1.play.selfplay import search_all
 from llama_o1.tasks.problem import Problem
 from llama_o1.tasks.verify import canonical_answer, verify
 from tree.actions import Transitions
@@ -44,27 +44,18 @@ def evaluate(
     *,
     weighting: Weighting,
     seed: int,
-    on_tree: Callable[[Tree], None],
+    on_tree: Callable[[int, Tree], None],
 ) -> dict[str, Score]:
     """The score of one method on each set; deterministic given the engine's weights and the seed."""
-    problems = [(name, i, problem) for name, held in sets.items() for i, problem in enumerate(held)]
-    trees: dict[str, Tree] = {}
-
-    def jobs() -> Iterator[Job]:
-        limits = expander.limits(settings.budget_tokens)
-        draw = action_draw(settings.actions, transitions)
-        for name, i, problem in problems:
-            tree = expander.tree(problem.question, Random(f"evaluate/{seed}/{name}/{i}").getrandbits(63))
-            search = start(tree, settings, limits, draw)
-            yield Job(f"{name}/{i}", tree, search, expander, ungraded(problem))
-
-    for job in drive(engine, jobs()):
-        trees[job.name] = job.tree
-        on_tree(job.tree)
-    return {
-        name: _score([trees[f"{name}/{i}"] for i in range(len(held))], held, weighting)
+    tasks = [
+        (f"{name}/{i}", problem.question, ungraded(problem))
         for name, held in sets.items()
-    }
+        for i, problem in enumerate(held)
+    ]
+    trees = iter(
+        search_all(engine, tasks, expander, settings, transitions, seed=f"evaluate/{seed}", on_tree=on_tree)
+    )
+    return {name: _score(list(islice(trees, len(held))), held, weighting) for name, held in sets.items()}
 
 
 def ungraded(problem: Problem) -> Judge:

@@ -72,7 +72,7 @@ def summarise(history: History, folder: Path, stored: int) -> str:
 
 
 def _table(looks: Sequence[Looked]) -> list[str]:
-    rows = [("method", "set", "problems", "before", "after", "change")]
+    rows: list[tuple[str, ...]] = [("method", "set", "problems", "before", "after", "change")]
     for method, name in dict.fromkeys((look.method, look.set) for look in looks):
         before = _find(looks, method, name, "before")
         after = _find(looks, method, name, "after")

@@ -132,7 +132,7 @@ class Expander:
     def told(self, tree: Tree, ask: Ask, reply: Reply, judge: Judge) -> Told | None:
         """The thought that came back; None when the engine cut it before its rating.
 
-        A kind that the model drew against the grammar ends the line: it is judged as it stands.
+        A kind that the model drew against the grammar ends the line without an answer.
         """
         sample, trail = reply.samples[0], trail_of(tree, ask.parent)
         parent = tree.nodes[ask.parent]
@@ -146,7 +146,7 @@ class Expander:
         spent = trail.spent if concludes else trail.spent + program.text_tokens(ids)
         context = (*trail.context, *ids, *self.codec.rating(sample.value))
         astray = not concludes and action not in allowed(parent.action, thinking_left=parent.thinking_left)
-        grade = judge(text) if concludes or astray else Grade(None, None)
+        grade = judge("" if astray else text) if concludes or astray else Grade(None, None)
         sampled = sample.sampled
         return Told(
             action=action,

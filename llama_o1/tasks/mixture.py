@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from llama_o1.errors import ConfigError, ProblemError
 from llama_o1.tasks.generator import MAX_STEPS, generate, stream
 from llama_o1.tasks.problem import Problem
 from llama_o1.tasks.problems import GENERATED_COUNT, load_problems
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,27 +72,25 @@ class ProblemSet:
 
 
 def draw(
-    sets: Sequence[ProblemSet], split: str, seed: int, columns: Columns = Columns(), *, worked: bool = False
+    sets: Sequence[ProblemSet],
+    split: str,
+    seed: int,
+    columns: Columns = Columns(),
+    skip_bad_lines: bool = False,
+    *,
+    worked: bool = False,
 ) -> Iterator[Problem]:
     """Problems of these sets by weight, without end; `worked`: only such as have a worked solution."""
     rng = random.Random(f"mixture/{split}/{seed}")
-    sources = [_endless(s, split, seed, columns, worked) for s in sets]
+    sources = [
+        _generated(s, split, seed)
+        if s.name in MAX_STEPS and s.limit is None
+        else _shuffled(select(s, split, columns, skip_bad_lines, worked=worked), f"{s.name}/{split}/{seed}")
+        for s in sets
+    ]
     weights = [s.weight for s in sets]
     while True:
         yield next(rng.choices(sources, weights)[0])
-
-
-def _endless(wanted: ProblemSet, split: str, seed: int, columns: Columns, worked: bool) -> Iterator[Problem]:
-    """One set's problems without end: generated anew, or the stored ones in a new order each time."""
-    if wanted.name in MAX_STEPS and wanted.limit is None:
-        most = wanted.max_steps or MAX_STEPS[wanted.name]
-        while True:
-            yield from stream(wanted.name, split, seed, wanted.min_steps, most)
-    stored = select(wanted, split, columns, worked=worked)
-    rng = random.Random(f"{wanted.name}/{split}/{seed}/order")
-    while True:
-        rng.shuffle(stored)
-        yield from stored
 
 
 def select(
@@ -100,21 +101,41 @@ def select(
     *,
     worked: bool = False,
 ) -> list[Problem]:
-    """The problems of one set, at most its limit; ProblemError when none is left."""
+    """The problems of one set, at most its limit; ProblemError when none is left.
+
+    Broken lines that are skipped are counted in the log.
+    """
     if wanted.name in MAX_STEPS:
         most = wanted.max_steps or MAX_STEPS[wanted.name]
         return generate(wanted.name, split, wanted.limit or GENERATED_COUNT, 0, wanted.min_steps, most)
-    loaded = load_problems(
+    problems, skipped = load_problems(
         wanted.name,
         split=split,
         question_column=columns.question,
         answer_column=columns.answer,
         skip_bad_lines=skip_bad_lines,
-    ).problems
-    fitting = [p for p in loaded if wanted.fits(p) and (p.steps or not worked)][: wanted.limit]
+    )
+    if skipped:
+        log.warning("%s: skipped %d broken lines, kept %d", wanted.name, skipped, len(problems))
+    fitting = [p for p in problems if wanted.fits(p) and (p.steps or not worked)][: wanted.limit]
     if not fitting:
         raise ProblemError(
             f"problem set {wanted.name} has no {split} problem of {wanted.min_steps} to "
-            f"{wanted.max_steps or 'any number of'} steps ({len(loaded)} in all)"
+            f"{wanted.max_steps or 'any number of'} steps ({len(problems)} in all)"
         )
     return fitting
+
+
+def _generated(wanted: ProblemSet, split: str, seed: int) -> Iterator[Problem]:
+    """A generated set's problems without end, anew when it holds no more."""
+    most = wanted.max_steps or MAX_STEPS[wanted.name]
+    while True:
+        yield from stream(wanted.name, split, seed, wanted.min_steps, most)
+
+
+def _shuffled(stored: list[Problem], seed: str) -> Iterator[Problem]:
+    """Stored problems without end, in a new order each time."""
+    rng = random.Random(f"{seed}/order")
+    while True:
+        rng.shuffle(stored)
+        yield from stored
