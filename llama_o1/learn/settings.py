@@ -79,7 +79,7 @@ class ColdstartSettings:
 
     steps: int = 2000
     batch_tokens: int = 8192
-    """Of one step, padding included."""
+    """Of one step, each line counted as long as the longest, before that is rounded up."""
     learning_rate: float = 2e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05

@@ -143,7 +143,10 @@ def _tokens(e: Experience, decode: Decode | None) -> str:
 
 
 def _own_text(experience: Experience, decode: Decode) -> str:
-    text = escape(decode(experience.ids.tolist()))
+    """What lies between the first and the last sampled token: what the policy wrote."""
+    sampled = experience.sampled.nonzero()[0]
+    written = experience.ids[sampled[0] : sampled[-1] + 1] if sampled.size else experience.ids
+    text = escape(decode(written.tolist()))
     return text if len(text) <= _TEXT_WIDTH else text[: _TEXT_WIDTH - 3] + "..."
 
 
