@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -51,6 +52,8 @@ def _run(name: str, arguments: list[str]) -> int:
     from llama_o1.errors import LlamaO1Error
     from replay.errors import ReplayError
 
+    # Threads that spin while they wait make a small model many times slower where cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "transformers", "accelerate"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
