@@ -30,8 +30,6 @@ class System(NamedTuple):
 
 def assemble(model: ModelSettings, engine: EngineSettings, *, seed: int = 0) -> System:
     """Load the model and set the engine on it; ModelError when the model cannot be used."""
-    if engine.threads:
-        torch.set_num_threads(engine.threads)
     source: str | Path = model.path
     if model.path == BUILTIN_MODEL:
         if not (NANO_FOLDER / "model.safetensors").exists():
@@ -43,7 +41,9 @@ def assemble(model: ModelSettings, engine: EngineSettings, *, seed: int = 0) -> 
     loaded = load_model(source, adapter=model.lora if model.adapter == "lora" else None, seed=seed)
     if torch.cuda.is_available():
         torch.nn.Module.to(loaded.model, "cuda")
-    local = LocalEngine(loaded.model, slots=engine.slots, cache_bytes=engine.cache_mb << 20)
+    local = LocalEngine(
+        loaded.model, slots=engine.slots, cache_bytes=engine.cache_mb << 20, threads=engine.threads
+    )
     return System(loaded, local, Codec(loaded.tokenizer, loaded.special))
 
 

@@ -39,7 +39,7 @@ class EngineSettings:
     cache_mb: int = 1024
     """Key-value cache of prefixes that may be continued."""
     threads: int = 0
-    """CPU threads of torch; 0: as many as there are cores."""
+    """CPU threads while sampling, small models are fastest with 1; 0: as many as there are cores."""
 
     def __post_init__(self) -> None:
         """Refuse an engine without a slot."""

@@ -32,10 +32,15 @@ class LocalEngine:
         slots: int = 64,
         max_context: int | None = None,
         cache_bytes: int = 1 << 30,
+        threads: int = 0,
     ) -> None:
-        """`max_context` None: the model's own; `cache_bytes` limits the prefix cache, 0 turns it off."""
+        """`max_context` None: the model's own; `cache_bytes` limits the prefix cache, 0 turns it off.
+
+        `threads`: CPU threads while the engine works; 0: as many as torch has.
+        """
         if slots < 1:
             raise EngineError(f"slots must be at least 1, got {slots}")
+        self._threads = threads
         self._slots = slots
         self._cache_bytes = cache_bytes
         self._queue = RequestQueue(_vocab_size(model), _max_context(model, max_context))
@@ -61,7 +66,7 @@ class LocalEngine:
         """Work until at least one reply is ready and return all that are."""
         self._check_open()
         # Not inference_mode: buffers that a model makes on the way (dynamic RoPE) must stay fit for training.
-        with torch.no_grad(), _evaluating(self._model):
+        with torch.no_grad(), _evaluating(self._model), _threads(self._threads):
             while not self._queue.is_ready and (self._queue.waiting or self._batch.rows):
                 self._step()
         return self._queue.take_ready()
@@ -194,3 +199,15 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Work with this many threads of torch's; 0: as it is."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
