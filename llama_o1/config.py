@@ -108,13 +108,15 @@ class EvaluationSettings:
     """Tune on dev, report on test."""
     every: int = 4
     """Iterations between evaluations; also before the first and after the last."""
-    search: bool = True
-    """Before and after, also evaluate the tree search, not only greedy lines."""
+    search: int = 100
+    """Before and after, also evaluate the tree search, on at most so many problems of each set; 0: never."""
 
     def __post_init__(self) -> None:
         """Refuse evaluations that never come."""
         if self.every < 1:
             raise ConfigError(f"evaluation.every must be at least 1, got {self.every}")
+        if self.search < 0:
+            raise ConfigError(f"evaluation.search must be at least 0, got {self.search}")
 
 
 @dataclass(frozen=True)

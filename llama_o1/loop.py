@@ -88,7 +88,7 @@ class Run:
         config = self.config
         with self.replay, logging_redirect_tqdm():
             if not self._restore():
-                self._evaluate("before", with_search=config.evaluation.search)
+                self._evaluate("before", with_search=True)
                 self._checkpoint()
             problems = self._problems()
             iterations = bar(config.iterations, "run", "iteration")
@@ -223,7 +223,7 @@ class Run:
         self.system.engine.load(self.system.loaded.model, iteration)
         last = iteration == config.iterations
         if last:
-            self._evaluate("after", with_search=config.evaluation.search)
+            self._evaluate("after", with_search=True)
         elif iteration % config.evaluation.every == 0:
             self._evaluate("during", with_search=False)
         if last or iteration % config.checkpoint_every == 0:
@@ -232,14 +232,24 @@ class Run:
     def _evaluate(self, when: str, *, with_search: bool) -> None:
         """Score the held-out problems: greedy lines always, the tree search when asked for."""
         greedy = replace(self.config.search, method="line", num_lines=1, actions="model")
-        self._evaluate_method(when, "greedy", greedy, temperature=0.0)
-        if with_search:
-            self._evaluate_method(when, "search", self.config.search, self.config.thoughts.temperature)
+        self._evaluate_method(when, "greedy", self.held_out, greedy, temperature=0.0)
+        limit = self.config.evaluation.search
+        if with_search and limit:
+            fewer = {name: held[:limit] for name, held in self.held_out.items()}
+            temperature = self.config.thoughts.temperature
+            self._evaluate_method(when, "search", fewer, self.config.search, temperature)
 
-    def _evaluate_method(self, when: str, name: str, settings: MethodSettings, temperature: float) -> None:
+    def _evaluate_method(
+        self,
+        when: str,
+        name: str,
+        sets: Mapping[str, Sequence[Problem]],
+        settings: MethodSettings,
+        temperature: float,
+    ) -> None:
         iteration = self.progress.iteration
         rates = Rates()
-        trees = bar(sum(map(len, self.held_out.values())), f"evaluate {name}", "problem", position=1)
+        trees = bar(sum(map(len, sets.values())), f"evaluate {name}", "problem", position=1)
 
         def on_tree(_: int, tree: Tree) -> None:
             rates.add(tree)
@@ -248,7 +258,7 @@ class Run:
 
         scores = evaluate(
             self.system.engine,
-            self.held_out,
+            sets,
             assemble.expander(self.system, replace(self.config.thoughts, temperature=temperature)),
             settings,
             self.progress.transitions,
