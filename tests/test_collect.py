@@ -17,7 +17,9 @@ METHOD = MethodSettings(budget_tokens=3000, tree=SearchSettings(simulations=80))
 def tree(codec, writer, grow):
     engine = FakeEngine(len(codec.tokenizer), 1024, policy=writer)
     engine.load(None, 5)
-    return grow(["What is 1+2?"], THOUGHTS, METHOD, engine, lambda text: Grade(text, float(len(text) % 2)))[0]
+    return grow(
+        ["What is 1+2?"], THOUGHTS, METHOD, engine, lambda text: Grade(text, float(not text or len(text) % 2))
+    )[0]
 
 
 @pytest.fixture(scope="module")

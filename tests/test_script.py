@@ -12,7 +12,7 @@ from llama_o1.play.program import Calculator
 from llama_o1.play.script import script
 from llama_o1.tasks.generator import generate
 from llama_o1.tasks.problems import load_problems
-from llama_o1.tasks.traces import Traced, trace
+from llama_o1.tasks.traces import Traced, rated_at_random, trace
 from tree.actions import MetaAction
 
 LINE = [
@@ -55,7 +55,8 @@ def searched(codec, grow, ids, question, budget, with_calculator):
 def consecutive(line):
     """The line with the local ids that a search of one line gives."""
     return [
-        Traced(Thought(i - 1, i, t.action, t.text, t.rating), imitate) for i, (t, imitate) in enumerate(line)
+        Traced(Thought(i - 1, i, t.action, t.text, t.rating), imitate)
+        for i, (t, imitate, _) in enumerate(line)
     ]
 
 
@@ -66,8 +67,8 @@ def test_a_script_has_the_ids_of_a_search_that_plays_it(codec, grow, calculator,
     written = script(LINE, codec, plan, calculator if with_calculator else None)
     tree, ids, sampled = searched(codec, grow, written.ids, LINE[0].thought.text, budget, with_calculator)
     assert ids == written.ids
-    assert [node.action for node in tree.nodes] == [thought.action for thought, _ in LINE]
-    imitated = iter([imitate for _, imitate in LINE[1:]])
+    assert [node.action for node in tree.nodes] == [thought.action for thought, *_ in LINE]
+    imitated = iter([imitate for _, imitate, _ in LINE[1:]])
     imitate, learn = False, []
     for token, was_sampled in zip(ids, sampled, strict=True):
         if token == codec.special.start_of_father_id and len(learn) > len(codec.root("")):
@@ -127,3 +128,16 @@ def test_of_a_thought_that_is_not_to_be_imitated_only_the_rating_is_learned(code
     written = script(LINE[:2], codec, BudgetPlan(10_000, ()), calculator)
     learned = [codec.decode([i]) for i, learn in zip(*written, strict=True) if learn]
     assert learned == ["<negative_rating>"]
+
+
+def test_of_a_line_rated_at_random_no_rating_is_learned_and_the_texts_are(codec, calculator):
+    plan = BudgetPlan(256, codec.special.remaining)
+    ratings = {codec.special.positive, codec.special.negative, codec.special.unknown}
+    shown = set()
+    for seed in range(20):
+        written = script(rated_at_random(LINE, random.Random(seed)), codec, plan, calculator)
+        told = script(LINE, codec, plan, calculator)
+        shown |= ratings & set(written.ids)
+        for token, learn, learned_before in zip(written.ids, written.learn, told.learn, strict=True):
+            assert learn == (learned_before and token not in ratings)
+    assert shown == ratings

@@ -52,7 +52,7 @@ def test_every_trace_is_a_record_that_follows_the_grammar(worked, kind):
 def test_every_step_is_worked_out_as_the_calculator_would(worked, kind):
     rng = random.Random(kind)
     for problem in worked:
-        for thought, _ in trace(problem, rng, kind):
+        for thought, *_ in trace(problem, rng, kind):
             if thought.action in (MetaAction.EXPAND, MetaAction.REFINE):
                 expression, result = call_of(thought.text)
                 assert format_number(evaluate(expression)) == result
@@ -65,7 +65,7 @@ def test_what_was_corrupted_is_rated_negative_and_not_imitated(worked, kind):
     for problem in worked:
         line = trace(problem, rng, kind)
         steps = {step.expression: step.result for step in problem.steps}
-        for thought, imitate in line[1:]:
+        for thought, imitate, _ in line[1:]:
             assert imitate == (thought.rating is Rating.POSITIVE)
             if thought.action in (MetaAction.EXPAND, MetaAction.REFINE) and imitate:
                 expression, result = call_of(thought.text)
@@ -81,7 +81,7 @@ def test_what_was_corrupted_is_rated_negative_and_not_imitated(worked, kind):
 def test_an_error_is_named_and_repaired():
     rng = random.Random(0)
     problem = generate("word", "train", 1, 0, 3, 3)[0]
-    line = [thought for thought, _ in trace(problem, rng, "repaired")]
+    line = [thought for thought, *_ in trace(problem, rng, "repaired")]
     at = [thought.action for thought in line].index(MetaAction.CRITIC)
     wrong, _ = call_of(line[at - 1].text)
     right, _ = call_of(line[at + 1].text)
@@ -96,7 +96,7 @@ def test_an_error_that_nobody_notices_is_carried_on():
     )
     carried = 0
     for seed in range(30):
-        line = [thought for thought, _ in trace(problem, random.Random(seed), "lost")]
+        line = [thought for thought, *_ in trace(problem, random.Random(seed), "lost")]
         first, second = call_of(line[1].text), call_of(line[2].text)
         if first[1] != "5":
             assert second[0] == f"{first[1]}*4"
@@ -114,7 +114,7 @@ def test_an_error_that_leads_to_nothing_that_can_be_worked_out_ends_the_line():
     )
     ended = 0
     for seed in range(200):
-        line = [thought for thought, _ in trace(problem, random.Random(seed), "lost")]
+        line = [thought for thought, *_ in trace(problem, random.Random(seed), "lost")]
         if call_of(line[1].text)[1] == "0":
             assert len(line) == 2
             ended += 1
@@ -124,7 +124,7 @@ def test_an_error_that_leads_to_nothing_that_can_be_worked_out_ends_the_line():
 def test_signed_operands_stay_whole_when_a_step_is_corrupted():
     for seed in range(200):
         for kind in ("repaired", "lost"):
-            for thought, _ in trace(SIGNED, random.Random(seed), kind)[1:]:
+            for thought, *_ in trace(SIGNED, random.Random(seed), kind)[1:]:
                 if thought.action is MetaAction.EXPAND:
                     expression, _ = call_of(thought.text)
                     assert evaluate(expression) is not None
@@ -133,7 +133,7 @@ def test_signed_operands_stay_whole_when_a_step_is_corrupted():
 
 def test_ids_grow_with_gaps(worked):
     rng = random.Random(0)
-    gaps = {thought.local - thought.father for problem in worked for thought, _ in trace(problem, rng)[1:]}
+    gaps = {thought.local - thought.father for problem in worked for thought, *_ in trace(problem, rng)[1:]}
     assert gaps == set(range(1, 9))
 
 
