@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llama_o1.errors import ConfigError
+from llama_o1.format.budget import LEAST_BUDGET
 from llama_o1.learn.settings import ColdstartSettings, LearnerSettings, LoraSettings
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
@@ -192,5 +193,15 @@ class SftConfig:
     threads: int = 0
     """CPU threads of torch; 0: as many as there are cores."""
     sft: ColdstartSettings = field(default_factory=ColdstartSettings)
-    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
-    thoughts: ThoughtSettings = field(default_factory=ThoughtSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse shares outside [0, 1] and a cold start without a budget."""
+        for name in ("vary", "unsure"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if not self.budgets or min(self.budgets) < LEAST_BUDGET:
+            raise ConfigError(
+                f"budgets must each be at least {LEAST_BUDGET} tokens, got {list(self.budgets)}"
+            )
+        if not self.problems:
+            raise ConfigError("problems must name at least one problem set, got none")

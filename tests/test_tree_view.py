@@ -7,7 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tree.actions import MetaAction
@@ -87,6 +87,7 @@ def test_colours_change_nothing_but_colour():
     assert ANSI.sub("", coloured) == drawn(four_thoughts(), best={0})
 
 
+@example(["\x08\u08ca\U0001342f"], 0, False)  # a mark of no width once made a line too long
 @settings(deadline=None, max_examples=80)
 @given(st.lists(st.text(), min_size=1, max_size=5), st.integers(0, 130), st.booleans())
 def test_no_text_reaches_the_terminal_as_a_command_or_past_the_width(texts, width, plain):

@@ -201,12 +201,10 @@ def _fit(text: str, cells: int, signs: _Signs) -> str:
 
 
 def _printed(character: str, *, ascii_only: bool) -> tuple[str, int]:
-    """How a terminal is given a character, and how many cells that takes."""
+    """How a terminal is given a character, and the most cells that takes; a pile of marks is no free ride."""
     if not character.isprintable() or (ascii_only and not character.isascii()):
         escaped = character.encode("unicode_escape").decode("ascii")
         return escaped, len(escaped)
-    if unicodedata.combining(character):
-        return character, 0
     return character, 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
