@@ -3,7 +3,11 @@
 import os
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("ci", derandomize=True)  # a change is judged by the same examples each time
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
