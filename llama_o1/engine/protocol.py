@@ -55,6 +55,22 @@ class Program(Protocol):
         ...
 
 
+class Span(NamedTuple):
+    """How far a program lets the policy run on its own."""
+
+    draws: int  # it answers Draw so many times in a row, at least 1, unless a wake is drawn before
+    wakes: frozenset[int]  # ids after which it wants to be asked
+
+
+@runtime_checkable
+class FarSighted(Protocol):
+    """A program that can say how far it lets the policy run; saves whoever samples in segments the rest."""
+
+    def ahead(self, ids: Sequence[int]) -> Span:
+        """The span after `ids`, where the program answers Draw."""
+        ...
+
+
 def free_running(ids: Sequence[int]) -> Step:
     """A program that forces nothing."""
     return Draw()
@@ -76,6 +92,7 @@ class Request:
     temperature: float = 1.0  # 0: the likeliest token
     stop: frozenset[int] = frozenset()  # a sampled one ends the sample, unless the program then forces
     rating: tuple[int, int] | None = None  # (positive, negative) ids; None: no value is wanted
+    group: str = ""  # requests of one group share prefixes: where there are replicas, one serves them all
 
 
 @dataclass(frozen=True, slots=True)

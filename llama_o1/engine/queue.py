@@ -27,9 +27,10 @@ class _Entry:
 class RequestQueue:
     """Book of the requests of one engine."""
 
-    def __init__(self, vocab_size: int, max_context: int) -> None:
+    def __init__(self, vocab_size: int, max_context: int, *, gives_entropy: bool = True) -> None:
         self.vocab_size = vocab_size
         self.max_context = max_context
+        self._gives_entropy = gives_entropy
         self.version = 0  # of the weights; changes only while nothing is in flight
         self.waiting: deque[Row] = deque()
         self.counters = Counters()
@@ -84,7 +85,7 @@ class RequestQueue:
         if entry is None:
             return
         self.counters.add_sample(row)
-        entry.samples[row.number] = row.finish()
+        entry.samples[row.number] = row.finish(with_entropy=self._gives_entropy)
         if row.number == 0:
             entry.cached_prefix = row.cached
         if len(entry.samples) == entry.request.num_samples:

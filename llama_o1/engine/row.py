@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llama_o1.engine.protocol import Draw, Force, Halt, Request, Sample, StopReason
+from llama_o1.engine.protocol import Draw, FarSighted, Force, Halt, Request, Sample, Span, StopReason
 from llama_o1.errors import EngineError
 
 _NAN = float("nan")
@@ -67,19 +67,30 @@ class Row:
             else:
                 self._force(step, room)
 
-    def append_drawn(self, token: int, logprob: float, entropy: float, varentropy: float) -> None:
+    def span(self) -> Span:
+        """How many tokens to draw before the program must be asked again, and after which ids at once."""
+        room = self.request.max_tokens - len(self.ids)
+        program = self.request.program
+        if not isinstance(program, FarSighted):
+            return Span(room, self.request.stop)
+        span = program.ahead(self.ids)
+        return Span(min(room, span.draws), span.wakes | self.request.stop)
+
+    def append_drawn(
+        self, token: int, logprob: float, entropy: float = _NAN, varentropy: float = _NAN
+    ) -> None:
         """Append a sampled token with its statistics."""
         self._append(token, True, logprob, entropy, varentropy)
 
-    def finish(self) -> Sample:
+    def finish(self, *, with_entropy: bool = True) -> Sample:
         """The finished sample."""
         assert self.stopped is not None
         return Sample(
             ids=np.array(self.ids, dtype=np.int32),
             sampled=np.array(self.sampled, dtype=np.bool_),
             logprobs=np.array(self.logprobs, dtype=np.float32),
-            entropy=np.array(self.entropy, dtype=np.float32),
-            varentropy=np.array(self.varentropy, dtype=np.float32),
+            entropy=np.array(self.entropy, dtype=np.float32) if with_entropy else None,
+            varentropy=np.array(self.varentropy, dtype=np.float32) if with_entropy else None,
             value=self.value,
             stopped=self.stopped,
         )

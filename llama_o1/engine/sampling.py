@@ -29,6 +29,14 @@ def uniforms(seeds: Sequence[int], numbers: Sequence[int], positions: Sequence[i
     return (high + 0.5) * 2.0**-_UNIFORM_BITS
 
 
+def segment_seed(seed: int, number: int, position: int) -> int:
+    """A seed in [0, 2^63) for a sample's draws from a position on, where another generator makes them."""
+    state = mix(
+        mix(mix(_words([seed])) ^ mix(_words([number]) + _GOLDEN)) ^ mix(_words([position]) + _GOLDEN)
+    )
+    return int(state[0] >> np.uint64(1))
+
+
 def mix(words: UInt64) -> UInt64:
     """Each word sent through one step of SplitMix64."""
     words = words + _GOLDEN
