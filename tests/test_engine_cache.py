@@ -15,7 +15,7 @@ def fill(cache: PrefixCache, tokens: list[int]) -> None:
 
 def known(cache: PrefixCache, tokens: list[int]) -> int:
     """Tokens of a known prefix, after a look at what is held for them."""
-    length, pieces = cache.match(tokens, len(tokens))
+    length, _, pieces = cache.match(tokens, len(tokens))
     held = [number for piece in pieces for number in piece.flatten().tolist()]
     assert held == [float(hash(tuple(tokens[: i + 1])) % 997) for i in range(length)]
     return length

@@ -7,8 +7,9 @@ import logging
 import torch
 from torch import nn
 
+from llama_o1.engine.attend import Feed
 from llama_o1.engine.plain import PlainForward
-from llama_o1.engine.ragged import Feed, RaggedForward
+from llama_o1.engine.ragged import RaggedForward
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +40,9 @@ def make_forward(model: nn.Module, slots: int) -> RaggedForward | PlainForward:
 def _difference(ragged: RaggedForward, plain: PlainForward, slots: int) -> float:
     """Largest difference of the logits after chunks and single tokens, over their standard deviation."""
     rows = [[0, 1, 2, 0, 1, 1, 2, 2], [2, 1, 0, 0]][:slots]
-    ragged.reserve(8)
-    ragged.logits([Feed(row[:3], 0) for row in rows])
-    found = ragged.logits([Feed(row, 3) for row in rows]).float()
+    for place in range(len(rows)):
+        ragged.start(place, [], 8)
+    ragged.logits([Feed(row[:3], 0, place) for place, row in enumerate(rows)])
+    found = ragged.logits([Feed(row, 3, place) for place, row in enumerate(rows)]).float()
     expected = plain.logits([Feed(row, 0) for row in rows]).float()
     return float((found - expected).abs().max() / expected.std())

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from llama_o1.engine.ragged import Feed
+from llama_o1.engine.attend import Feed
+from llama_o1.engine.cache import Stem
 
 
 class PlainForward:
@@ -32,15 +33,12 @@ class PlainForward:
         logits: Tensor = output.logits[torch.arange(len(feeds)), lengths - 1]
         return logits
 
-    def reserve(self, length: int) -> None:
-        """Nothing is held."""
-
-    def write(self, row: int, pieces: Sequence[Tensor]) -> None:
+    def start(self, place: int, pieces: Sequence[Tensor], length: int) -> None:
         """Nothing is held."""
 
     def move(self, source: int, target: int, length: int) -> None:
         """Nothing is held."""
 
-    def read(self, row: int, start: int, end: int) -> Tensor:
+    def read(self, place: int, stem: Stem | None, start: int, end: int) -> Tensor:
         """Never called: a plain forward has no prefix cache."""
         raise NotImplementedError
