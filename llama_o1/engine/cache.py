@@ -1,183 +1,148 @@
-"""Keys and values of token prefixes already computed: a radix tree by token ids under a memory limit.
+"""Token prefixes whose keys and values are known: a radix tree by token ids under a memory limit.
 
-Token-exact, so a child's context finds its parent's context and sample whole. Rows hold on to the stem
-they read and copy the rest, so any segment may be dropped at any time; the least recently used leaf goes
-first.
+Token-exact, so a child's context finds its parent's context and sample whole. A segment that a running
+row reads is pinned; of the others the least recently used leaf goes first.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from itertools import accumulate
-from typing import NamedTuple
-from weakref import ReferenceType, ref
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
-CopyOut = Callable[
-    [int, int], Tensor
-]  # (start, end) of the tokens -> [2 * layers, kv_heads, end - start, head_dim]
+from llama_o1.engine.kv import KeyValues, Range, cut
 
 
-class Stem:
-    """Keys and values of a prefix, dense: read where it lies by every row that begins with it."""
+class Segment:
+    """A run of tokens below one parent, and where their keys and values lie."""
 
-    __slots__ = ("__weakref__", "kv", "length")
+    __slots__ = ("below", "ids", "parent", "ranges", "readers")
 
-    def __init__(self, kv: Tensor) -> None:
-        self.kv = kv  # [2 * layers, K, length, E]
-        self.length = kv.shape[2]
-
-
-class Match(NamedTuple):
-    """What is known of a token sequence."""
-
-    length: int  # tokens
-    stem: Stem | None  # keys and values of the first of them
-    pieces: list[Tensor]  # of the rest, in order
-
-
-class _Segment:
-    """A run of tokens below one parent, and their keys and values."""
-
-    __slots__ = ("below", "ids", "kv", "parent", "stem")
-
-    def __init__(self, ids: list[int], kv: Tensor | None, parent: _Segment | None) -> None:
+    def __init__(self, ids: list[int], ranges: list[Range], parent: Segment | None) -> None:
         self.ids = ids
-        self.kv = kv  # None at the root only
-        self.parent = parent
-        self.below: dict[int, _Segment] = {}  # by first id
-        self.stem: ReferenceType[Stem] | None = None  # of the prefix that ends here, while a row reads it
+        self.ranges = ranges
+        self.parent = parent  # None at the root only
+        self.below: dict[int, Segment] = {}  # by first id
+        self.readers = 0  # running rows whose prefix ends here
+
+    def path(self) -> list[Range]:
+        """Where the whole prefix that ends here lies, in order; neighbours are joined."""
+        above: list[list[Range]] = []
+        segment = self
+        while segment.parent is not None:
+            above.append(segment.ranges)
+            segment = segment.parent
+        joined: list[Range] = []
+        for start, end in (one for ranges in reversed(above) for one in ranges):
+            if joined and joined[-1][1] == start:
+                joined[-1] = (joined[-1][0], end)
+            else:
+                joined.append((start, end))
+        return joined
 
 
 class PrefixCache:
     """Longest known prefix of any token sequence."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self.held_bytes = 0
-        self._root = _Segment([], None, None)
-        self._by_age: OrderedDict[_Segment, None] = OrderedDict()  # a segment comes before its parent
+    def __init__(self, memory: KeyValues, limit_bytes: int) -> None:
+        """Positions of segments belong to the cache; those it drops go back to `memory`."""
+        self._memory = memory
+        self._limit = limit_bytes // memory.token_bytes  # tokens
+        self.held = 0  # tokens
+        self._root = Segment([], [], None)
+        self._by_age: OrderedDict[Segment, None] = OrderedDict()  # a segment comes before its parent
 
-    def known(self, tokens: list[int], limit: int) -> int:
+    def known(self, tokens: Sequence[int], limit: int) -> int:
         """Length of the longest known prefix of `tokens[:limit]`."""
-        return self._walk(tokens, limit)[0]
+        return self._walk(tokens, 0, limit, self._root)[0]
 
-    def match(self, tokens: list[int], limit: int, *, shared: int = 0, least: int = 1) -> Match:
-        """The longest known prefix of `tokens[:limit]`.
-
-        `shared`: how far others are likely to begin alike; what is known of that comes as a stem when it
-        is at least `least` tokens long, one stem for all rows that read it at the time.
-        """
-        end = min(self._walk(tokens, limit)[0], shared)
-        if end >= least:
-            self._cut(tokens, end)
-        length, segment, _ = self._walk(tokens, limit)
-        path = _path(segment)
-        if path:
-            self._touch(segment)
-        ends = list(accumulate(len(each.ids) for each in path))
-        stem = self._stem(path, ends, end) if end >= least else None
-        pieces, below = [], 0 if stem is None else stem.length
-        for each, start in zip(path, [0, *ends], strict=False):
-            if start >= below and start < length:
-                assert each.kv is not None
-                pieces.append(each.kv[:, :, : length - start])
-        return Match(length, stem, pieces)
-
-    def insert(self, tokens: list[int], end: int, copy_out: CopyOut) -> None:
-        """Hold `tokens[:end]`; only what is not held yet is copied."""
-        length, segment, common = self._walk(tokens, end)
-        if length == end:
-            return
+    def pin(self, tokens: Sequence[int], limit: int) -> tuple[int, Segment]:
+        """The longest known prefix of `tokens[:limit]` and its last segment, which stays until released."""
+        length, segment, common = self._walk(tokens, 0, limit, self._root)
         if common < len(segment.ids):
             segment = self._split(segment, common)
-        leaf = _Segment(tokens[length:end], copy_out(length, end), segment)
-        segment.below[leaf.ids[0]] = leaf
-        self._hold(leaf)
-        self._touch(leaf)
-        while self.held_bytes > self.limit_bytes:
-            self._drop(next(iter(self._by_age)))
+        segment.readers += 1
+        self._touch(segment)
+        return length, segment
+
+    def extend(self, segment: Segment, ids: list[int], ranges: list[Range]) -> Segment:
+        """Hold `ids` after a pinned segment and pin their end in its place, which comes back.
+
+        What of them is known already keeps its positions, so those of `ranges` are free again.
+        """
+        known, last, common = self._walk(ids, 0, len(ids), segment)
+        if common < len(last.ids):
+            last = self._split(last, common)
+        twice, ranges = cut(ranges, known)
+        self._memory.give(twice)
+        if known < len(ids):
+            leaf = Segment(ids[known:], ranges, last)
+            last.below[leaf.ids[0]] = leaf
+            self._by_age[leaf] = None
+            self.held += len(leaf.ids)
+            last = leaf
+        last.readers += 1
+        segment.readers -= 1
+        self._touch(last)
+        self._drop_old()
+        return last
+
+    def release(self, segment: Segment) -> None:
+        """One row less reads the prefix that ends here."""
+        segment.readers -= 1
+        self._drop_old()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything; nothing may be pinned."""
+        for segment in self._by_age:
+            self._memory.give(segment.ranges)
         self._root.below.clear()
         self._by_age.clear()
-        self.held_bytes = 0
+        self.held = 0
 
-    def _walk(self, tokens: list[int], limit: int) -> tuple[int, _Segment, int]:
-        """Tokens matched, the last segment reached, and how many of its own ids matched."""
-        length, segment = 0, self._root
+    def _walk(
+        self, tokens: Sequence[int], length: int, limit: int, segment: Segment
+    ) -> tuple[int, Segment, int]:
+        """From the end of a segment: tokens matched, the last segment reached, how many of its ids matched."""
+        common = len(segment.ids)
         while length < limit and (below := segment.below.get(tokens[length])) is not None:
             segment = below
             wanted = tokens[length : min(length + len(below.ids), limit)]
             common = len(wanted) if wanted == below.ids[: len(wanted)] else _common_prefix(wanted, below.ids)
             length += common
             if common < len(below.ids):
-                return length, segment, common
-        return length, segment, len(segment.ids)
+                break
+        return length, segment, common
 
-    def _cut(self, tokens: list[int], end: int) -> None:
-        """Let a segment end where a known prefix `tokens[:end]` does."""
-        _, segment, common = self._walk(tokens, end)
-        if common < len(segment.ids):
-            self._split(segment, common)
-
-    def _stem(self, path: list[_Segment], ends: list[int], end: int) -> Stem:
-        """A stem that another row reads if it goes three quarters of the way, else one of the first `end` tokens."""
-        for segment, length in zip(reversed(path), reversed(ends), strict=True):
-            stem = None if segment.stem is None else segment.stem()
-            if stem is not None and 3 * end <= 4 * length and length <= end:
-                return stem
-        used = [segment for segment, length in zip(path, ends, strict=True) if length <= end]
-        held = [segment.kv for segment in used if segment.kv is not None]
-        stem = Stem(held[0] if len(held) == 1 else torch.cat(held, dim=2))
-        used[-1].stem = ref(stem)
-        return stem
-
-    def _split(self, segment: _Segment, at: int) -> _Segment:
-        """Cut a segment in two; the upper part comes back. Both own their memory, so either can go."""
-        assert segment.kv is not None
+    def _split(self, segment: Segment, at: int) -> Segment:
+        """Cut a segment in two; the upper part comes back, without readers."""
         assert segment.parent is not None
-        upper = _Segment(segment.ids[:at], segment.kv[:, :, :at].clone(), segment.parent)
+        first, rest = cut(segment.ranges, at)
+        upper = Segment(segment.ids[:at], first, segment.parent)
         segment.parent.below[upper.ids[0]] = upper
-        segment.ids, segment.kv, segment.parent = segment.ids[at:], segment.kv[:, :, at:].clone(), upper
+        segment.ids, segment.ranges, segment.parent = segment.ids[at:], rest, upper
         upper.below[segment.ids[0]] = segment
         self._by_age[upper] = None
         return upper
 
-    def _hold(self, segment: _Segment) -> None:
-        self._by_age[segment] = None
-        self.held_bytes += _size(segment)
-
-    def _touch(self, segment: _Segment) -> None:
+    def _touch(self, segment: Segment) -> None:
         """Make a segment and all above it the youngest, the topmost last."""
         while segment.parent is not None:
             self._by_age.move_to_end(segment)
             segment = segment.parent
 
-    def _drop(self, segment: _Segment) -> None:
-        assert not segment.below, "a segment is older than one below it"
-        assert segment.parent is not None
-        del segment.parent.below[segment.ids[0]], self._by_age[segment]
-        self.held_bytes -= _size(segment)
+    def _drop_old(self) -> None:
+        """Back under the limit, as far as nothing is read."""
+        while self.held > self._limit:
+            for segment in self._by_age:
+                if not segment.below and not segment.readers:
+                    break
+            else:
+                return
+            assert segment.parent is not None
+            del segment.parent.below[segment.ids[0]], self._by_age[segment]
+            self.held -= len(segment.ids)
+            self._memory.give(segment.ranges)
 
 
-def _path(segment: _Segment) -> list[_Segment]:
-    """A segment and all above it but the root, the topmost first."""
-    path = []
-    while segment.parent is not None:
-        path.append(segment)
-        segment = segment.parent
-    return path[::-1]
-
-
-def _common_prefix(a: list[int], b: list[int]) -> int:
+def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _size(segment: _Segment) -> int:
-    assert segment.kv is not None
-    return segment.kv.numel() * segment.kv.element_size()

@@ -18,11 +18,11 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 _TOLERANCE_HALF = 0.2
 
 
-def make_forward(model: nn.Module, slots: int) -> RaggedForward | PlainForward:
+def make_forward(model: nn.Module) -> RaggedForward | PlainForward:
     """The ragged forward if it gives the model's own logits on a small batch, else the plain one."""
     try:
-        forward = RaggedForward(model, slots)
-        difference = _difference(forward, PlainForward(model), slots)
+        forward = RaggedForward(model)
+        difference = _difference(forward, PlainForward(model))
     except Exception as failure:
         reason = f"{type(failure).__name__}: {failure}"
     else:
@@ -37,12 +37,15 @@ def make_forward(model: nn.Module, slots: int) -> RaggedForward | PlainForward:
     return PlainForward(model)
 
 
-def _difference(ragged: RaggedForward, plain: PlainForward, slots: int) -> float:
+def _difference(ragged: RaggedForward, plain: PlainForward) -> float:
     """Largest difference of the logits after chunks and single tokens, over their standard deviation."""
-    rows = [[0, 1, 2, 0, 1, 1, 2, 2], [2, 1, 0, 0]][:slots]
-    for place in range(len(rows)):
-        ragged.start(place, [], 8)
-    ragged.logits([Feed(row[:3], 0, place) for place, row in enumerate(rows)])
-    found = ragged.logits([Feed(row, 3, place) for place, row in enumerate(rows)]).float()
-    expected = plain.logits([Feed(row, 0) for row in rows]).float()
-    return float((found - expected).abs().max() / expected.std())
+    rows = [[0, 1, 2, 0, 1, 1, 2, 2, *[0, 1] * 8], [2, 1, 0, 0]]
+    pasts = [ragged.memory.take(len(row)) for row in rows]
+    ragged.logits([Feed(row[:3], 0, past) for row, past in zip(rows, pasts, strict=True)])
+    found = ragged.logits(
+        [Feed(row, 3, past, i) for i, (row, past) in enumerate(zip(rows, pasts, strict=True))]
+    )
+    for past in pasts:
+        ragged.memory.give(past)
+    expected = plain.logits([Feed(row, 0, []) for row in rows]).float()
+    return float((found.float() - expected).abs().max() / expected.std())

@@ -155,7 +155,7 @@ class LocalEngine:
     def _take(self, model: nn.Module) -> None:
         self._model = model
         with torch.no_grad(), _evaluating(model):
-            forward = make_forward(model, self._slots)
+            forward = make_forward(model)
         self._batch = Batch(forward, self._slots, self._cache_bytes)
 
     def _check_fit(self, model: nn.Module) -> None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from llama_o1.engine.attend import Feed
-from llama_o1.engine.cache import Stem
 
 
 class PlainForward:
@@ -32,13 +31,3 @@ class PlainForward:
         output = self._model(input_ids=ids, attention_mask=mask.long(), use_cache=False)
         logits: Tensor = output.logits[torch.arange(len(feeds)), lengths - 1]
         return logits
-
-    def start(self, place: int, pieces: Sequence[Tensor], length: int) -> None:
-        """Nothing is held."""
-
-    def move(self, source: int, target: int, length: int) -> None:
-        """Nothing is held."""
-
-    def read(self, place: int, stem: Stem | None, start: int, end: int) -> Tensor:
-        """Never called: a plain forward has no prefix cache."""
-        raise NotImplementedError

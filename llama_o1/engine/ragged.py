@@ -17,48 +17,29 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from llama_o1.engine.attend import Feed, Plan, attention
-from llama_o1.engine.cache import Stem
-from llama_o1.engine.pool import RowPool
+from llama_o1.engine.kv import KeyValues
 
 _NAME = "llama_o1_ragged"
 _UNSUPPORTED = ("s_aux", "position_bias")  # change the scores in ways not done here
 
 
 class RaggedForward:
-    """Keys and values of so many rows, and the forward pass that extends them."""
+    """The memory of keys and values, and the forward pass that extends rows in it."""
 
-    def __init__(self, model: nn.Module, places: int) -> None:
+    def __init__(self, model: nn.Module) -> None:
         """Whatever a model that does not fit raises comes through; `make_forward` asks first."""
         self._model = model
         self._device = next(model.parameters()).device
-        probe = _Probe([], set())
+        probe = _Probe([])
         self._run(probe, [0, 0], [0, 1], 1)
         if len(set(probe.shapes)) != 1:
             raise ValueError(f"layers with unlike keys and values: {probe.shapes}")
         kv_heads, head_dim, dtype = probe.shapes[0]
-        self.pool = RowPool(len(probe.shapes), places, kv_heads, head_dim, dtype, self._device)
-        self.takes_stems = probe.windows == {None}  # a window would have to cut into them
-
-    def start(self, place: int, pieces: Sequence[Tensor], length: int) -> None:
-        """Take a row of up to `length` tokens of its own, with the keys and values of the first of them."""
-        self.pool.reserve(length)
-        self.pool.put(place, pieces)
-
-    def read(self, place: int, stem: Stem | None, start: int, end: int) -> Tensor:
-        """A copy of a row's keys and values, [2 * layers, K, end - start, E]."""
-        base = 0 if stem is None else stem.length
-        own = self.pool.read(place, max(start - base, 0), end - base)
-        if stem is None or start >= base:
-            return own
-        return torch.cat((stem.kv[:, :, start:], own), dim=2)
-
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy a row's first `length` tokens over another row's."""
-        self.pool.move(source, target, length)
+        self.memory = KeyValues(len(probe.shapes), kv_heads, head_dim, dtype, self._device)
 
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
-        """Logits [R, V] after each row's last token; feeds in the order of their places."""
-        plan = Plan(self.pool, feeds)
+        """Logits [R, V] after each row's last token."""
+        plan = Plan(self.memory, feeds)
         return self._run(plan, plan.flat, plan.positions, len(feeds))
 
     def _run(self, attention: _Attention, flat: list[int], positions: list[int], keep: int) -> Tensor:
@@ -82,7 +63,6 @@ class _Probe:
     """Plain causal attention that notes what the layers' keys and values look like."""
 
     shapes: list[tuple[int, int, torch.dtype]]  # kv_heads, head_dim
-    windows: set[int | None]
 
     def attend(
         self,
@@ -96,9 +76,15 @@ class _Probe:
         if key.shape != value.shape:
             raise ValueError(f"keys {tuple(key.shape)} unlike values {tuple(value.shape)}")
         self.shapes.append((key.shape[1], key.shape[3], key.dtype))
-        self.windows.add(window)
-        output, _ = attention(query, key, value, mask=None, causal=True, scaling=scaling, softcap=softcap)
-        return output.transpose(1, 2)
+        output, _ = attention(
+            query[0].transpose(0, 1),
+            key[0].transpose(0, 1),
+            value[0].transpose(0, 1),
+            True,
+            scaling or query.shape[-1] ** -0.5,
+            softcap,
+        )
+        return output[None]
 
 
 _Attention = Plan | _Probe

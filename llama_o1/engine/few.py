@@ -1,0 +1,170 @@
+"""Attention of few new tokens a row over long pasts, on a CPU: bound by memory, so every key is read once.
+
+torch's own kernels want each row's keys in one block padded to one length, and spend microseconds a row
+and head. Compiled by numba at the first call.
+
+Letters of a shape: N new tokens, M of them asked, H query heads, K key-value heads, E head_dim,
+C positions of the memory, S ranges of all rows.
+"""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numba import njit
+from torch import Tensor
+
+Int64 = npt.NDArray[np.int64]
+
+_WORTH_A_THREAD = 16384  # positions times heads; less is done before another thread has woken up
+_LOG2_E = np.float32(1.4426950408889634)
+# 2^x on [-0.5, 0.5], the factors of x^1 to x^6: Taylor, off by about one unit in the last place of a float32.
+_C1, _C2, _C3, _C4, _C5, _C6 = (np.float32(math.log(2) ** n / math.factorial(n)) for n in range(1, 7))
+
+
+class Few(NamedTuple):
+    """The asked tokens and what each sees: positions `first` to `end` of its row's past, itself included."""
+
+    tokens: Int64  # [M] of the N
+    first: Int64  # [M]
+    end: Int64  # [M] above `first`
+    row: Int64  # [M] its ranges are `bounds[row]:bounds[row + 1]`
+    bounds: Int64  # [rows + 1]
+    ranges: Int64  # [S, 2] of the memory
+
+
+def attend_few(
+    query: Tensor, keys: Tensor, values: Tensor, few: Few, output: Tensor, scaling: float, softcap: float
+) -> None:
+    """Fill rows of `output` [N, H, E] from `query` [N, H, E] and a layer's keys and values [C, K, E].
+
+    All float32 and contiguous. `softcap` 0: none.
+    """
+    arrays = query.numpy(), keys.numpy(), values.numpy(), output.numpy()
+    scale, cap = np.float32(scaling), np.float32(softcap)
+    threads = torch.get_num_threads()
+    parts = 1
+    if threads > 1:
+        work = int((few.end - few.first).sum()) * query.shape[1]
+        parts = max(1, min(threads, work // _WORTH_A_THREAD, len(few.tokens)))
+    if parts == 1:
+        _attend(*arrays, *few, 0, len(few.tokens), scale, cap)
+        return
+    cuts = [part * len(few.tokens) // parts for part in range(parts + 1)]
+    done = [
+        _pool(threads).submit(_attend, *arrays, *few, *cuts[part : part + 2], scale, cap)
+        for part in range(parts)
+    ]
+    for one in done:
+        one.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
+
+
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _attend(
+    query: Any,
+    keys: Any,
+    values: Any,
+    output: Any,
+    tokens: Any,
+    first: Any,
+    end: Any,
+    row: Any,
+    bounds: Any,
+    ranges: Any,
+    begin: int,
+    stop: int,
+    scaling: Any,
+    cap: Any,
+) -> None:
+    """Tokens `begin` to `stop` of those that are asked."""
+    heads, dim = query.shape[1], query.shape[2]
+    longest = 0
+    for m in range(begin, stop):
+        longest = max(longest, end[m])
+    weights = np.empty((heads, longest), np.float32)
+    bits = np.empty(longest, np.int32)
+    mixed = np.empty((heads, dim), np.float32)
+    for m in range(begin, stop):
+        own = ranges[bounds[row[m]] : bounds[row[m] + 1]]
+        _score(query[tokens[m]], keys, own, first[m], end[m], scaling, weights)
+        for head in range(heads):
+            _soften(weights[head], first[m], end[m], cap, bits)
+        _mix(weights, values, own, first[m], end[m], mixed)
+        output[tokens[m]] = mixed
+
+
+@njit(nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _score(query: Any, keys: Any, own: Any, first: Any, end: Any, scaling: Any, weights: Any) -> None:
+    """Scaled dot products of all heads; memory is read in its order, which is what counts."""
+    heads, dim = query.shape
+    groups = heads // keys.shape[1]
+    before = 0
+    for s in range(len(own)):
+        shift = before - own[s, 0]
+        for t in range(own[s, 0] + max(first - before, 0), min(own[s, 1], end - shift)):
+            key = keys[t]
+            for head in range(heads):
+                asked, one = query[head], key[head // groups]
+                score = np.float32(0)
+                for e in range(dim):
+                    score += asked[e] * one[e]
+                weights[head, t + shift] = score * scaling
+        before += own[s, 1] - own[s, 0]
+        if before >= end:
+            break
+
+
+@njit(nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _soften(weights: Any, first: Any, end: Any, cap: Any, bits: Any) -> None:
+    """Scores to probabilities, in place. `bits` is scratch for powers of 2."""
+    if cap > 0:
+        for j in range(first, end):
+            weights[j] = cap * math.tanh(weights[j] / cap)
+    top = weights[first]
+    for j in range(first + 1, end):
+        top = max(top, weights[j])
+    for j in range(first, end):
+        x = max((weights[j] - top) * _LOG2_E, np.float32(-126))
+        whole = np.floor(x + np.float32(0.5))
+        bits[j] = (np.int32(whole) + np.int32(127)) << np.int32(23)
+        weights[j] = x - whole
+    powers = bits.view(np.float32)
+    total = np.float32(0)
+    for j in range(first, end):
+        x = weights[j]
+        x = np.float32(1) + x * (_C1 + x * (_C2 + x * (_C3 + x * (_C4 + x * (_C5 + x * _C6)))))
+        weights[j] = x * powers[j]
+        total += weights[j]
+    for j in range(first, end):
+        weights[j] /= total
+
+
+@njit(nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _mix(weights: Any, values: Any, own: Any, first: Any, end: Any, mixed: Any) -> None:
+    """The weighted sums of the values."""
+    heads, dim = mixed.shape
+    groups = heads // values.shape[1]
+    mixed[:] = np.float32(0)
+    before = 0
+    for s in range(len(own)):
+        shift = before - own[s, 0]
+        for t in range(own[s, 0] + max(first - before, 0), min(own[s, 1], end - shift)):
+            value = values[t]
+            for head in range(heads):
+                weight, one, into = weights[head, t + shift], value[head // groups], mixed[head]
+                for e in range(dim):
+                    into[e] += weight * one[e]
+        before += own[s, 1] - own[s, 0]
+        if before >= end:
+            break

@@ -1,0 +1,114 @@
+"""Keys and values of all rows and all cached prefixes, in one memory; a sequence is a list of ranges in it.
+
+Nothing is ever copied to be shared: whoever continues a prefix reads its ranges where they lie, and what a
+row computed becomes a cached prefix by changing owners.
+
+Letters of a shape: N new tokens, K key-value heads, E head_dim, C positions of the memory.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+Range = tuple[int, int]  # [start, end) of the memory's positions
+
+_FIRST = 4096  # positions to begin with; doubled whenever it runs out
+
+
+class KeyValues:
+    """The memory, [2 * layers, C, K, E]: keys of a layer, then its values; and which of it is free."""
+
+    def __init__(
+        self, layers: int, kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        if device.type == "cpu":
+            dtype = torch.float32  # single queries in bfloat16 are slower there than in float32
+        self.dtype = dtype
+        self.device = device
+        # Zeros, because a masked position still meets its value: 0 times what memory held may be NaN.
+        self._held = torch.zeros((2 * layers, _FIRST, kv_heads, head_dim), dtype=dtype, device=device)
+        self._free: list[Range] = [(0, _FIRST)]  # in order, none touching the next
+
+    @property
+    def token_bytes(self) -> int:
+        """Memory of one token."""
+        return self._held[:, 0].numel() * self._held.element_size()
+
+    def take(self, count: int) -> list[Range]:
+        """Free positions, in one range where there is one, else in several."""
+        for i, (start, end) in enumerate(self._free):
+            if end - start >= count:
+                self._free[i : i + 1] = [(start + count, end)] if end - start > count else []
+                return [(start, start + count)]
+        if sum(end - start for start, end in self._free) < count:
+            self._grow(count)
+            return self.take(count)
+        taken: list[Range] = []
+        while count:
+            start, end = self._free.pop(0)
+            if end - start > count:
+                self._free.insert(0, (start + count, end))
+                end = start + count
+            taken.append((start, end))
+            count -= end - start
+        return taken
+
+    def give(self, ranges: Iterable[Range]) -> None:
+        """Let others have these positions."""
+        for one in ranges:
+            insort(self._free, one)
+        joined: list[Range] = []
+        for start, end in self._free:
+            if joined and joined[-1][1] == start:
+                joined[-1] = (joined[-1][0], end)
+            else:
+                joined.append((start, end))
+        self._free = joined
+
+    def layer(self, number: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, [C, K, E] each."""
+        return self._held[2 * number], self._held[2 * number + 1]
+
+    def write(self, layer: int, positions: Tensor, key: Tensor, value: Tensor) -> None:
+        """Add keys and values [N, K, E] of new tokens at their positions [N]."""
+        for held, new in zip(self.layer(layer), (key, value), strict=True):
+            held.index_copy_(0, positions, new.to(self.dtype))
+
+    def _grow(self, count: int) -> None:
+        layers, held, heads, dim = self._held.shape
+        grown = torch.zeros(
+            (layers, max(2 * held, held + count), heads, dim), dtype=self.dtype, device=self.device
+        )
+        grown[:, :held] = self._held
+        self._held = grown
+        self.give([(held, grown.shape[1])])
+
+
+def cut(ranges: Sequence[Range], count: int) -> tuple[list[Range], list[Range]]:
+    """The first `count` positions of some ranges, and the others."""
+    first: list[Range] = []
+    for i, (start, end) in enumerate(ranges):
+        if end - start > count:
+            head = [(start, start + count)] if count else []
+            return first + head, [(start + count, end), *ranges[i + 1 :]]
+        first.append((start, end))
+        count -= end - start
+    return first, []
+
+
+def positions_of(ranges: Sequence[Range], first: int, end: int) -> list[int]:
+    """The memory's positions of tokens `first` to `end` of a sequence."""
+    out: list[int] = []
+    before = 0
+    for start, stop in ranges:
+        after = before + stop - start
+        if after > first:
+            out += range(start + max(first - before, 0), start + min(end, after) - before)
+            if after >= end:
+                break
+        before = after
+    return out
