@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,8 +30,7 @@ class KeyValues:
             dtype = torch.float32  # single queries in bfloat16 are slower there than in float32
         self.dtype = dtype
         self.device = device
-        # Zeros, because a masked position still meets its value: 0 times what memory held may be NaN.
-        self._held = torch.zeros((2 * layers, _FIRST, kv_heads, head_dim), dtype=dtype, device=device)
+        self._held = _zeros((2 * layers, _FIRST, kv_heads, head_dim), dtype, device)
         self._free: list[Range] = [(0, _FIRST)]  # in order, none touching the next
 
     @property
@@ -80,12 +80,20 @@ class KeyValues:
 
     def _grow(self, count: int) -> None:
         layers, held, heads, dim = self._held.shape
-        grown = torch.zeros(
-            (layers, max(2 * held, held + count), heads, dim), dtype=self.dtype, device=self.device
-        )
+        grown = _zeros((layers, max(2 * held, held + count), heads, dim), self.dtype, self.device)
         grown[:, :held] = self._held
         self._held = grown
         self.give([(held, grown.shape[1])])
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros, because a masked position still meets its value: 0 times what memory held may be NaN.
+
+    On a CPU they come from numpy, whose large arrays cost nothing until touched and sit in huge pages.
+    """
+    if device.type == "cpu":
+        return torch.from_numpy(np.zeros(shape, dtype=np.float32))
+    return torch.zeros(shape, dtype=dtype, device=device)
 
 
 def cut(ranges: Sequence[Range], count: int) -> tuple[list[Range], list[Range]]:
