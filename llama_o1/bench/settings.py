@@ -1,0 +1,143 @@
+"""What a bench is told: sizes of its model and its work. Must not import torch: `--help` reads this.
+
+No slots here: jsonargparse reads defaults through `vars`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Literal
+
+from llama_o1.errors import ConfigError
+
+# Every bench there is: `llama_o1/bench/NAME.py` runs it, a class below holds its settings.
+BENCHES = {
+    "engine": "the local engine against transformers' generate, vLLM and itself under other conditions",
+}
+
+ENGINE_ROWS = {
+    "generate_b1": "one prompt at a time",
+    "generate_b16": "16 prompts at once",
+    "generate_b64": "64 prompts at once",
+    "generate_b64_padded": "64 prompts of ragged lengths at once, left-padded for generate",
+    "generate_b256": "256 prompts at once",
+    "nodes4": "4 samples of each of many nodes",
+    "segments": "the tree workload: short segments with forced tokens between them, on long prefixes",
+    "leaf_scoring": "values of many suffixes of a few prefixes that are already computed",
+    "prefill": "prompts never seen before, one token each",
+    "ragged": "lengths that nobody knows beforehand against equal ones, more requests than slots",
+    "prefix_sharing": "samples of one node with the prefix cache against without",
+    "forced": "a forced token every few tokens against none",
+}
+
+
+@dataclass(frozen=True)
+class BenchModel:
+    """A Llama with random weights, made in code, or a model of yours."""
+
+    path: str | None = None
+    """A folder or a Hugging Face name; null: a random Llama of the sizes below."""
+    hidden: int = 256
+    layers: int = 6
+    head_dim: int = 64
+    vocab: int = 4096
+    seed: int = 0
+    """Of the random weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that make no model."""
+        for name in ("hidden", "layers", "head_dim", "vocab"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        if self.head_dim % 2 or self.hidden % self.head_dim:
+            raise ConfigError(
+                f"model.head_dim must be even and divide model.hidden, got {self.head_dim} and {self.hidden}"
+            )
+        if self.vocab < 32:
+            raise ConfigError(f"model.vocab must be at least 32, got {self.vocab}")
+
+
+@dataclass(frozen=True)
+class EngineBench:
+    """`bench engine`. Lengths are tokens."""
+
+    rows: str = "all"
+    """Which rows to run, by name with commas between."""
+    repeats: int = 3
+    """Times each row is measured, its systems in turn; a ratio is the median of the pairwise ones."""
+    threads: int = 1
+    """CPU threads of every system."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    model: BenchModel = field(default_factory=BenchModel)
+    slots: int = 64
+    """Samples our engine works on at once."""
+    cache_mb: int = 1024
+    """Keys and values that may be kept, of ours and of vLLM."""
+    vllm: bool = True
+    """Measure vLLM too where it is installed."""
+    vllm_slots: int = 256
+    """Samples vLLM works on at once; it is fastest with many."""
+    prompt: int = 64
+    new: int = 64
+    """Sampled after each prompt."""
+    nodes: int = 64
+    """Prompts of the rows that take several samples of each."""
+    samples: int = 4
+    prefix: int = 256
+    """Prompts of `segments` and `prefill`, prefixes of `leaf_scoring`."""
+    segment: int = 16
+    """Sampled between forced tokens."""
+    forced: int = 4
+    """Forced after each segment but the last."""
+    leaves: int = 16
+    """Prefixes of `leaf_scoring`, and suffixes of each."""
+    suffix: int = 24
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.cache_mb < 1:
+            raise ConfigError(f"cache_mb must be at least 1, got {self.cache_mb}")
+        if self.new % self.segment:
+            raise ConfigError(f"new must be a multiple of segment, got {self.new} and {self.segment}")
+        for row in self.chosen:
+            if row not in ENGINE_ROWS:
+                close = get_close_matches(row, ENGINE_ROWS, n=1)
+                guess = f", did you mean {close[0]!r}?" if close else f"; rows: {', '.join(ENGINE_ROWS)}"
+                raise ConfigError(f"no row {row!r}{guess}")
+
+    @property
+    def chosen(self) -> list[str]:
+        """The rows to run, in their order."""
+        if self.rows == "all":
+            return list(ENGINE_ROWS)
+        return [row.strip() for row in self.rows.split(",")]
+
+    @property
+    def longest(self) -> int:
+        """Positions that the model must have."""
+        forced = self.forced * (self.new // self.segment)
+        return max(self.prompt + 2 * self.new, self.prefix + max(self.new + forced, self.suffix)) + 1
+
+
+_COUNTS = (
+    "repeats",
+    "threads",
+    "slots",
+    "vllm_slots",
+    "prompt",
+    "new",
+    "nodes",
+    "samples",
+    "prefix",
+    "segment",
+    "forced",
+    "leaves",
+    "suffix",
+)
+
+SETTINGS: dict[str, type[object]] = {"engine": EngineBench}
