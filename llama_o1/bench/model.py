@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from llama_o1.bench.settings import BenchModel
 from llama_o1.errors import ConfigError, ModelError
@@ -16,6 +17,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def bench_model(settings: BenchModel, positions: int, dtype: str) -> Any:
     """The model in evaluation mode; ModelError when a given one cannot be read or is too short."""
+    disable_progress_bar()
     model = _random(settings, positions) if settings.path is None else _read(settings.path)
     held = getattr(model.config.get_text_config(), "max_position_embeddings", positions)
     if held < positions:
