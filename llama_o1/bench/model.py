@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from llama_o1.bench.settings import BenchModel
+from llama_o1.config import BUILTIN_MODEL
 from llama_o1.errors import ConfigError, ModelError
+from llama_o1.format.encode import Codec
+from llama_o1.format.tokens import special_ids
+from llama_o1.learn.model import load_model
+from llama_o1.learn.nano import NANO_FOLDER, nano_tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -23,6 +30,23 @@ def bench_model(settings: BenchModel, positions: int, dtype: str) -> Any:
     if held < positions:
         raise ConfigError(f"these lengths need {positions} positions, the model has {held}; shorten them")
     return model.to(DTYPES[dtype]).eval()
+
+
+class Speaker(NamedTuple):
+    """A model and the tokens that thoughts are written with."""
+
+    model: Any
+    codec: Codec
+
+
+def speaker(settings: BenchModel, dtype: str, texts: Sequence[str]) -> Speaker:
+    """A random model with a tokenizer learned from these texts, or the given model with its own."""
+    if settings.path is not None:
+        loaded = load_model(_source(settings.path), dtype=dtype)
+        return Speaker(loaded.model.eval(), Codec(loaded.tokenizer, loaded.special))
+    tokenizer = nano_tokenizer(texts)
+    model = bench_model(replace(settings, vocab=len(tokenizer)), 1024, dtype)
+    return Speaker(model, Codec(tokenizer, special_ids(tokenizer, "of the bench")))
 
 
 def described(model: Any, dtype: str) -> dict[str, Any]:
@@ -61,6 +85,10 @@ def _random(settings: BenchModel, positions: int) -> Any:
 
 def _read(path: str) -> Any:
     try:
-        return AutoModelForCausalLM.from_pretrained(path, local_files_only=Path(path).exists())
+        return AutoModelForCausalLM.from_pretrained(_source(path))
     except (OSError, ValueError) as error:
         raise ModelError(f"model {path} cannot be read: {error}") from None
+
+
+def _source(path: str) -> str | Path:
+    return NANO_FOLDER if path == BUILTIN_MODEL else path

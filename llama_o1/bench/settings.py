@@ -10,10 +10,13 @@ from difflib import get_close_matches
 from typing import Literal
 
 from llama_o1.errors import ConfigError
+from llama_o1.play.expand import ThoughtSettings
+from llama_o1.play.methods import MethodSettings
 
 # Every bench there is: `llama_o1/bench/NAME.py` runs it, a class below holds its settings.
 BENCHES = {
     "engine": "the local engine against transformers' generate, vLLM and itself under other conditions",
+    "search": "a tree search against its engine's own rate and against a plain batch-1 loop",
 }
 
 ENGINE_ROWS = {
@@ -37,11 +40,12 @@ class BenchModel:
     """A Llama with random weights, made in code, or a model of yours."""
 
     path: str | None = None
-    """A folder or a Hugging Face name; null: a random Llama of the sizes below."""
+    """A folder, a Hugging Face name, or nano for the shipped one; null: a random Llama of the sizes below."""
     hidden: int = 256
     layers: int = 6
     head_dim: int = 64
     vocab: int = 4096
+    """Of `bench engine`; `bench search` takes its tokenizer's."""
     seed: int = 0
     """Of the random weights."""
 
@@ -97,11 +101,7 @@ class EngineBench:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.cache_mb < 1:
-            raise ConfigError(f"cache_mb must be at least 1, got {self.cache_mb}")
+        _check_counts(self, _ENGINE_COUNTS)
         if self.new % self.segment:
             raise ConfigError(f"new must be a multiple of segment, got {self.new} and {self.segment}")
         for row in self.chosen:
@@ -124,10 +124,38 @@ class EngineBench:
         return max(self.prompt + 2 * self.new, self.prefix + max(self.new + forced, self.suffix)) + 1
 
 
-_COUNTS = (
+@dataclass(frozen=True)
+class SearchBench:
+    """`bench search`. Lengths are tokens."""
+
+    repeats: int = 3
+    """Times each system is measured, in turn; a ratio is the median of the pairwise ones."""
+    threads: int = 1
+    """CPU threads of every system."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    model: BenchModel = field(default_factory=lambda: BenchModel(hidden=128, layers=4))
+    trees: int = 192
+    """Problems searched at once, so many that the last ones, which leave slots empty, weigh little."""
+    loop_trees: int = 1
+    """Problems searched by the batch-1 loop, one after the other."""
+    slots: int = 64
+    cache_mb: int = 1024
+    search: MethodSettings = field(default_factory=MethodSettings)
+    thoughts: ThoughtSettings = field(default_factory=ThoughtSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        _check_counts(self, ("repeats", "threads", "trees", "loop_trees", "slots", "cache_mb"))
+
+
+SETTINGS: dict[str, type[object]] = {"engine": EngineBench, "search": SearchBench}
+
+_ENGINE_COUNTS = (
     "repeats",
     "threads",
     "slots",
+    "cache_mb",
     "vllm_slots",
     "prompt",
     "new",
@@ -140,4 +168,8 @@ _COUNTS = (
     "suffix",
 )
 
-SETTINGS: dict[str, type[object]] = {"engine": EngineBench}
+
+def _check_counts(settings: object, names: tuple[str, ...]) -> None:
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise ConfigError(f"{name} must be at least 1, got {getattr(settings, name)}")
