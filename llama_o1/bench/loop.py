@@ -30,7 +30,7 @@ class PlainLoop:
         self._expander = expander
         self._threads = threads
         codec = expander.codec
-        self._ends = sorted(codec.not_in_text - codec.tag_ids | {codec.special.end_of_thought})
+        self._ends = sorted(codec.not_in_text | {codec.special.end_of_thought})
 
     def grow(self, tree: Tree, search: Search, judge: Judge) -> None:
         """Answer everything that a search asks for, until it is over."""
@@ -52,6 +52,9 @@ class PlainLoop:
         left = settings.path_budget - trail.spent
         cap = settings.max_answer if concludes else min(settings.max_text, left)
         text, logprobs = self._generate([*trail.context, *header], cap - 1)
+        if ask.action is None and len(text) == 1 and text[0] in codec.tag_ids:  # a kind, not an end
+            more, more_logprobs = self._generate([*trail.context, *header, *text], cap - 1)
+            text, logprobs = text + more, logprobs + more_logprobs
         end = [] if text[-1:] == [codec.special.end_of_thought] else [codec.special.end_of_thought]
         ids = [*header, *text, *end, codec.special.start_of_rating]
         logits = self._model(input_ids=torch.tensor([[*trail.context, *ids]])).logits[0, -1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
     name: str
     unit: str
-    systems: dict[str, Callable[[int], Spent]]
+    systems: Mapping[str, Callable[[int], Spent]]
     ratios: tuple[Ratio, ...]
 
 

@@ -135,9 +135,9 @@ class SearchBench:
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     model: BenchModel = field(default_factory=lambda: BenchModel(hidden=128, layers=4))
-    trees: int = 192
+    trees: int = 128
     """Problems searched at once, so many that the last ones, which leave slots empty, weigh little."""
-    loop_trees: int = 1
+    loop_trees: int = 2
     """Problems searched by the batch-1 loop, one after the other."""
     slots: int = 64
     cache_mb: int = 1024
