@@ -65,7 +65,7 @@ class Vllm:
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()  # waits, and closes the pipes
         self._said.close()
         self._folder.cleanup()
 
