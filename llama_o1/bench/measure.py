@@ -69,6 +69,8 @@ class Measured(NamedTuple):
 def measure(row: Row, repeats: int, done: Callable[[], None]) -> Measured:
     """Run every system of a row `repeats` times, in turn; `done` after each."""
     spent: dict[str, list[Spent]] = {system: [] for system in row.systems}
+    gc.collect()
+    gc.freeze()  # what was imported need not be looked through again before each go
     for repeat in range(repeats):
         for system, run in row.systems.items():
             spent[system].append(run(repeat))
