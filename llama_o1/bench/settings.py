@@ -141,7 +141,8 @@ class SearchBench:
     """Problems searched by the batch-1 loop, one after the other."""
     slots: int = 64
     cache_mb: int = 1024
-    search: MethodSettings = field(default_factory=MethodSettings)
+    search: MethodSettings = field(default_factory=lambda: MethodSettings(budget_tokens=1280))
+    """Trees as large as those of configs/nano.yaml."""
     thoughts: ThoughtSettings = field(default_factory=ThoughtSettings)
 
     def __post_init__(self) -> None:
