@@ -34,7 +34,8 @@ def run(settings: EngineBench) -> Report:
         progress = stack.enter_context(
             bar(settings.repeats * sum(len(row.systems) for row in rows), "bench engine", "run")
         )
-        _warm_up(systems, settings, model.config.get_text_config().vocab_size)
+        for system in systems.values():
+            _warm_up(system, settings, model.config.get_text_config().vocab_size)
         measured = []
         for row in rows:
             progress.set_postfix_str(row.name)
@@ -55,12 +56,11 @@ def _systems(model: Any, settings: EngineBench, stack: ExitStack) -> tuple[dict[
     return systems | {VLLM: other}, []
 
 
-def _warm_up(systems: dict[str, System], settings: EngineBench, vocab: int) -> None:
-    """A system's first work pays for what is made once; nobody measures it."""
-    small = replace(settings, nodes=8, new=settings.segment)
-    (work,) = works("nodes4", small, vocab, -1)
-    for system in systems.values():
-        system.run(work)
+def _warm_up(system: System, settings: EngineBench, vocab: int) -> None:
+    """A system's first and its longest work pay for what is made once; nobody measures them."""
+    longest = settings.longest - settings.segment
+    (work,) = works("nodes4", replace(settings, nodes=4, prompt=longest, new=settings.segment), vocab, -1)
+    system.run(work)
 
 
 def _row(name: str, systems: dict[str, System], settings: EngineBench, model: Any) -> Row:
@@ -80,6 +80,7 @@ def _row(name: str, systems: dict[str, System], settings: EngineBench, model: An
         return Row(name, "tokens", {"forced": ours} | others, tuple(ratios))
     if name == "prefix_sharing":
         without = Ours(model, slots=settings.slots, cache_bytes=0, threads=settings.threads)
+        _warm_up(without, settings, vocab)
         ratios = [Ratio("prefix_sharing", "shared", "unshared")]
         return Row(name, "tokens", {"shared": ours, "unshared": doing(without)}, tuple(ratios))
     found = {OURS: ours}

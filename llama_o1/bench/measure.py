@@ -75,6 +75,7 @@ def measure(row: Row, repeats: int, done: Callable[[], None]) -> Measured:
         for system, run in row.systems.items():
             spent[system].append(run(repeat))
             done()
+    gc.unfreeze()
     return Measured(row, spent)
 
 
