@@ -22,6 +22,8 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
              llama-o1 init MODEL OUT
   sft      cold start: teach a model to write our thoughts
              llama-o1 sft --config configs/nano_coldstart.yaml
+  bench    measure speed against others, as ratios taken in one run
+             llama-o1 bench engine
 
 Every setting of a YAML file can be given on the command line: --search.budget_tokens 512.
 `llama-o1 COMMAND --help` lists a command's settings, `--print_config` prints them as YAML.
@@ -73,7 +75,7 @@ def _refuse(message: str) -> int:
     return 2
 
 
-COMMANDS = ("train", "search", "inspect", "init", "sft")
+COMMANDS = ("train", "search", "inspect", "init", "sft", "bench")
 _HOW_TO_GO_ON = {"train": "; nothing acknowledged is lost: go on by the same command with `--resume true`"}
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_o1.arguments import build, parse, parser_of, value_of
+from llama_o1.arguments import build, nearest, parse, parser_of, value_of
 from llama_o1.config import RunConfig, SftConfig
 from llama_o1.errors import ConfigError, ProblemError, RunError
 
@@ -107,6 +108,32 @@ def sft(arguments: list[str]) -> int:
 
     cold_start(config)
     _print(f"wrote {config.out}; use it with --model.path {config.out}")
+    return 0
+
+
+def bench(arguments: list[str]) -> int:
+    """`llama-o1 bench`: speed, as ratios measured in one run."""
+    from llama_o1.bench.settings import BENCHES, SETTINGS
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = [f"  {name:<8} {words}" for name, words in BENCHES.items()]
+        _print("\n".join(["usage: llama-o1 bench NAME [--NAME VALUE ...] [--json FILE]", "", *lines, ""]))
+        _print("`llama-o1 bench NAME --help` lists a bench's settings.")
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in BENCHES:
+        raise ConfigError(f"no bench {name!r}{nearest(name, BENCHES)}; `llama-o1 bench --help` lists them")
+    parser = parser_of(f"bench {name}", f"Measure {BENCHES[name]}.", SETTINGS[name])
+    parser.add_argument("--json", type=str | None, help="write ratios and figures to this file")
+    given = parse(parser, rest)
+    file = given.pop("json")
+    settings = build(SETTINGS[name], given)
+    _check_writable([] if file is None else [Path(file)])
+    report = import_module(f"llama_o1.bench.{name}").run(settings)
+    _print(report.table())
+    if file is not None:
+        report.write(Path(file))
+        _print(f"wrote {file}")
     return 0
 
 

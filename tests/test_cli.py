@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from llama_o1.cli import main
+from llama_o1.cli import COMMANDS, main
 
 SMALL = [
     "--thoughts.path_budget=48",
@@ -35,7 +35,7 @@ def refused(capsys, *arguments):
 def test_help_names_every_command(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert all(f"\n  {command} " in printed for command in ("train", "search", "inspect", "init", "sft"))
+    assert all(f"\n  {command} " in printed for command in COMMANDS)
 
 
 def test_an_unknown_command_names_the_nearest(capsys):

@@ -17,8 +17,12 @@ FORBIDDEN = {
     "llama_o1/tasks": ("llama_o1.engine", "llama_o1.learn", "llama_o1.play", "llama_o1.measure", "replay"),
     "llama_o1/play": ("llama_o1.learn", "llama_o1.measure", "torch"),
     "llama_o1/measure": ("llama_o1.learn", "torch"),
+    "llama_o1/bench": ("llama_o1.loop",),
 }
 JOINS = {"loop.py", "assemble.py", "answer.py"}  # may see both engine and learn
+
+
+BENCH_IS_ASKED_BY = {"commands.py"}  # nothing depends on a bench
 
 
 @pytest.mark.parametrize("room", FORBIDDEN)
@@ -36,6 +40,12 @@ def test_only_the_joining_files_see_both_engine_and_learner():
         assert not both or file.name in JOINS, f"{file.name} sees both halves"
 
 
+def test_nothing_but_the_command_line_sees_the_benches():
+    for file in sorted((ROOT / "llama_o1").rglob("*.py")):
+        sees = any(name.startswith("llama_o1.bench") for name in imported(file))
+        assert not sees or file.parent.name == "bench" or file.name in BENCH_IS_ASKED_BY, file.name
+
+
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
@@ -45,6 +55,7 @@ def test_only_the_joining_files_see_both_engine_and_learner():
         ("replay.inspect.summary", ("tree", "llama_o1", "torch")),
         ("llama_o1.cli", ("torch", "numpy", "jsonargparse", "transformers")),
         ("llama_o1.commands", ("torch", "transformers")),
+        ("llama_o1.bench.settings", ("torch", "transformers")),
         ("llama_o1.engine.fake", ("torch", "transformers", "tree", "replay")),
     ],
 )
