@@ -18,8 +18,8 @@ from uuid import uuid4
 
 from llama_o1.engine.fleet import Fleet
 from llama_o1.engine.offer import Offer, check_same, look_at
-from llama_o1.engine.replica import Call, Replica
 from llama_o1.engine.reload import folder_of, load_into
+from llama_o1.engine.replica import Call, Replica
 from llama_o1.engine.segmented import Piece, Rate, Segment, SegmentedEngine
 from llama_o1.engine.wire import COMPLETIONS, completion, rating, read_completion, read_rating
 from llama_o1.errors import EngineError
