@@ -36,6 +36,7 @@ class Offer:
 
     url: str
     model: str
+    root: str  # folder it was started with, as it sees it; "" when it does not say
     max_model_len: int | None  # None: it does not say
     scaled: bool  # log-probs are of the distribution sampled from; else of temperature 1
     rating: Rating
@@ -52,6 +53,7 @@ def look_at(replica: Replica, vocab_size: int) -> Offer:
         return Offer(
             url=replica.url,
             model=probe.model,
+            root=served.get("root") or "",
             max_model_len=served.get("max_model_len"),
             scaled=_is_scaled(top, probe.top(0.5)),
             rating=probe.rating(top),

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from llama_o1.engine.fleet import Fleet
 from llama_o1.engine.offer import Offer, check_same, look_at
-from llama_o1.engine.reload import folder_of, load_into
+from llama_o1.engine.reload import check_fits, folder_of, load_into
 from llama_o1.engine.replica import Call, Replica
 from llama_o1.engine.segmented import Piece, Rate, Segment, SegmentedEngine
 from llama_o1.engine.wire import COMPLETIONS, completion, rating, read_completion, read_rating
@@ -127,6 +127,8 @@ class ServerBackend:
         After an EngineError servers may hold different weights, until a load succeeds.
         """
         folder = None if weights is None else folder_of(weights)
+        if folder is not None:
+            check_fits(folder, self._weights or Path(self._offer.root))
         replicas = list(self._fleet.up())
         with ThreadPoolExecutor(max(1, len(replicas))) as pool:
             list(pool.map(lambda replica: self._load_or_take_out(replica, folder), replicas))
