@@ -96,7 +96,7 @@ class FakeServer:
             return refusal[0], {"error": {"message": refusal[1]}}
         if max(body["prompt"]) >= self.vocab_size:
             return 400, {"error": {"message": f"Token id {max(body['prompt'])} is out of vocabulary"}}
-        if len(body["prompt"]) + body["max_tokens"] > self.max_model_len:
+        if len(body["prompt"]) + body["max_tokens"] > (self.max_model_len or 1000):
             return 400, {"error": {"message": "too long"}}
         choice = self._draw(body)
         usage = {"prompt_tokens_details": {"cached_tokens": self._cached(body)}}

@@ -28,7 +28,7 @@ SETTINGS = """
 
 
 def save_model(folder, seed, **changes):
-    """Write an untrained Llama and a tokenizer with a word for each id."""
+    """Write an untrained Llama and a tokenizer with a word for each id; the model."""
     torch.manual_seed(seed)
     settings = {
         "hidden_size": 64,
@@ -44,11 +44,20 @@ def save_model(folder, seed, **changes):
         "bos_token_id": None,
         "eos_token_id": 1,
     }
-    LlamaForCausalLM(LlamaConfig(**{**settings, **changes})).save_pretrained(folder)
+    model = LlamaForCausalLM(LlamaConfig(**{**settings, **changes})).eval()
+    model.save_pretrained(folder)
     words = models.WordLevel({f"t{i}": i for i in range(VOCAB)}, unk_token="t0")
     PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(words), unk_token="t0", eos_token="t1"
     ).save_pretrained(folder)
+    return model
+
+
+def plain_forward(model, tokens):
+    """Log-probs of what follows these tokens, at temperature 1."""
+    with torch.no_grad():
+        logits = model(torch.tensor([list(tokens)])).logits[0, -1].double()
+    return torch.log_softmax(logits, -1).numpy()
 
 
 class VllmServer:
@@ -105,9 +114,7 @@ class VllmServer:
 
     def logprobs(self, tokens):
         """A plain forward's log-probs of what follows, at temperature 1."""
-        with torch.no_grad():
-            logits = self.model(torch.tensor([list(tokens)])).logits[0, -1].double()
-        return torch.log_softmax(logits, -1).numpy()
+        return plain_forward(self.model, tokens)
 
     def _is_up(self):
         try:

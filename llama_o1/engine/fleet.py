@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from threading import Lock
 
-from llama_o1.engine.replica import Answer, Call, Replica
+from llama_o1.engine.replica import PAUSES_S, Answer, Call, Replica
 from llama_o1.errors import EngineError
 
-PAUSES_S = (0.5, 1.0, 2.0)  # before a server that failed is asked again
 ASK_AGAIN_S = 30.0  # how long a server that was taken out is left alone
 _BROKEN = (429, 500, 502, 503, 504)  # statuses that are no verdict on the request
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import exp
 from typing import Any
 
-from llama_o1.engine.replica import Answer, Replica
+from llama_o1.engine.replica import PAUSES_S, Answer, Replica
 from llama_o1.engine.segmented import Piece
 from llama_o1.engine.wire import (
     COMPLETIONS,
@@ -24,7 +24,6 @@ from llama_o1.engine.wire import (
 )
 from llama_o1.errors import EngineError
 
-_PAUSES_S = (0.5, 1.0, 2.0)  # before a server that did not answer is asked again
 _TOP = 5  # OpenAI's limit of log-probs a token
 _CLOSE = 0.02  # how far a value may be from the log-probs of the same tokens: bf16 differs so much by batch
 _SAME = 0.3  # how far log-probs of replicas may differ, for the same reason
@@ -116,17 +115,21 @@ class _Probe:
     def rating(self, top: dict[int, float]) -> Rating:
         """The first way of reading a value that works."""
         first, second = sorted(top, key=lambda token: -top[token])[:2]
-        expected = 1.0 / (1.0 + exp(top[second] - top[first]))
+        rare = next(token for token in range(len(top) + 1) if token not in top)
+        exact = _sigmoid(top[first] - top[second])
+        least = _sigmoid(top[first] - min(top.values()))  # a token out of the top is rarer than all in it
         for how in RATINGS:
-            path, body = rating(how, self.model, self._prompt, (first, second), "probe")
-            answer = self._replica.post(path, body)
             try:
-                value = read_rating(how, answer, (first, second))
+                near = abs(self._value(how, (first, second)) - exact) <= _CLOSE
+                if near and self._value(how, (first, rare)) >= least - _CLOSE:
+                    return how
             except EngineError:
                 continue
-            if abs(value - expected) <= _CLOSE:
-                return how
         raise EngineError(f"it gives no log-probs of two given ids ({', '.join(RATINGS)})")
+
+    def _value(self, how: Rating, ids: tuple[int, int]) -> float:
+        path, body = rating(how, self.model, self._prompt, ids, "probe")
+        return read_rating(how, self._replica.post(path, body), ids)
 
     def _complete(self, max_tokens: int, temperature: float, stop: tuple[int, ...]) -> tuple[Answer, Piece]:
         body = completion(
@@ -145,6 +148,10 @@ class _Probe:
         return answer, read_completion(answer)
 
 
+def _sigmoid(difference: float) -> float:
+    return 1.0 / (1.0 + exp(-difference))
+
+
 def _is_scaled(at_1: dict[int, float], at_half: dict[int, float]) -> bool:
     """Whether log-probs are of the distribution sampled from: half the temperature doubles distances."""
     both = sorted(at_1.keys() & at_half.keys(), key=lambda token: at_1[token])
@@ -154,7 +161,7 @@ def _is_scaled(at_1: dict[int, float], at_half: dict[int, float]) -> bool:
 
 def _served(replica: Replica) -> dict[str, Any]:
     """The entry of /v1/models; waits a little for a server that is just starting."""
-    for pause_s in (*_PAUSES_S, None):
+    for pause_s in (*PAUSES_S, None):
         try:
             answer = replica.get("/v1/models")
             break

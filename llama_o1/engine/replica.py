@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from llama_o1.errors import EngineError
 
+PAUSES_S = (0.5, 1.0, 2.0)  # for whoever asks again where a server failed
 _CONNECT_TIMEOUT_S = 10.0
 _STALE = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)  # a kept connection that was closed
 
