@@ -4,10 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from fake_server import FakeServer
+from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from llama_o1.engine import fleet, offer
 from llama_o1.engine.fake import FakeEngine
+from llama_o1.engine.folder import write_tied_output
 from llama_o1.engine.protocol import Request
 from llama_o1.engine.server import server_engine
 from llama_o1.errors import EngineError
@@ -146,7 +150,7 @@ def test_the_work_of_a_dead_server_goes_to_the_others_with_one_warning(serve, ca
 
 
 def test_a_server_that_dies_over_its_work_loses_none(serve):
-    engine, servers = serve(2, slots=16)
+    engine, servers = serve(2, slots=64)
     wanted = drawn(ask(engine, *in_groups(40)))
     servers[0].delay_s = 5.0
     for i, request in enumerate(in_groups(40)):
@@ -307,6 +311,26 @@ def test_weights_that_cannot_be_loaded_are_refused_before_a_server_sees_them(ser
         engine.load(other, 1)
     assert server.loads == []
     assert ask(engine, REQUEST)[0].version == 0
+
+
+@pytest.mark.parametrize("shard", [None, "200KB"])
+def test_a_tied_output_matrix_is_written_out_for_servers_and_read_as_before(tmp_path, shard):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=400, hidden_size=64, intermediate_size=64, num_hidden_layers=2, tie_word_embeddings=True
+    )
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(tmp_path, **({} if shard is None else {"max_shard_size": shard}))
+    files = len(list(tmp_path.glob("*.safetensors")))
+    assert (files == 1) == (shard is None)
+    for _ in range(2):
+        write_tied_output(tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == files + 1
+    output = load_file(tmp_path / "lm_head.safetensors")["lm_head.weight"]
+    assert output.equal(model.get_input_embeddings().weight)
+    again = LlamaForCausalLM.from_pretrained(tmp_path)
+    assert again.lm_head.weight is again.get_input_embeddings().weight
+    assert again.lm_head.weight.equal(model.lm_head.weight)
 
 
 # Servers that are refused.

@@ -17,8 +17,9 @@ from threading import Thread
 from uuid import uuid4
 
 from llama_o1.engine.fleet import Fleet
+from llama_o1.engine.folder import check_fits, folder_of, write_tied_output
 from llama_o1.engine.offer import Offer, check_same, look_at
-from llama_o1.engine.reload import check_fits, folder_of, load_into
+from llama_o1.engine.reload import load_into
 from llama_o1.engine.replica import Call, Replica
 from llama_o1.engine.segmented import Piece, Rate, Segment, SegmentedEngine
 from llama_o1.engine.wire import COMPLETIONS, completion, rating, read_completion, read_rating
@@ -124,11 +125,13 @@ class ServerBackend:
     def load(self, weights: object, version: int) -> None:
         """Let every server load a folder that it sees under the same path; None: only drop caches.
 
-        After an EngineError servers may hold different weights, until a load succeeds.
+        A tied output matrix is written into the folder as a tensor of its own (`write_tied_output`). After
+        an EngineError servers may hold different weights, until a load succeeds.
         """
         folder = None if weights is None else folder_of(weights)
         if folder is not None:
             check_fits(folder, self._weights or Path(self._offer.root))
+            write_tied_output(folder)
         replicas = list(self._fleet.up())
         with ThreadPoolExecutor(max(1, len(replicas))) as pool:
             list(pool.map(lambda replica: self._load_or_take_out(replica, folder), replicas))
