@@ -353,6 +353,14 @@ def test_a_server_that_lacks_something_is_refused_by_its_name(lacks, words):
     assert "\n" not in str(failure.value)
 
 
+def test_no_policy_is_refused_by_chance():
+    rng = np.random.default_rng(0)
+    for spread in (0.01, 1.0, 8.0) * 6:
+        logits = rng.normal(0, spread, VOCAB)
+        with FakeServer(policy=lambda tokens, logits=logits: logits) as server:
+            server_engine([server.url], slots=1, vocab_size=VOCAB, temperature=0.7).close()
+
+
 def test_a_server_that_gives_no_values_is_refused():
     lacks = ["scoring", "logprob_token_ids", "allowed_token_ids"]
     with FakeServer(lacks=lacks) as server, pytest.raises(EngineError, match="log-probs of two given ids"):
@@ -488,38 +496,49 @@ def test_vllm_takes_new_weights_and_forgets_old_prefixes(vllm_server, tmp_path):
     engine.close()
 
 
-def test_vllm_refuses_nothing_we_ask_and_we_refuse_what_would_bring_it_down(vllm_server, tmp_path):
-    from vllm_server import save_model
-
+def test_vllm_fills_the_context_to_the_token_a_value_costs(vllm_server):
     engine = of_vllm(vllm_server)
-    save_model(tmp_path, seed=1, num_hidden_layers=1)
-    with pytest.raises(EngineError, match="num_hidden_layers is 1, expected 2"):
-        engine.load(tmp_path, 1)
-    full = Request(CONTEXT * 12, 7, seed=3, rating=RATING)
-    assert engine.max_context == 127
-    assert_equals_forward([full], ask(engine, full), vllm_server.logprobs)
+    request = Request(CONTEXT * 12, 7, seed=3, rating=RATING)
+    assert engine.max_context == len(request.context) + request.max_tokens
+    assert_equals_forward([request], ask(engine, request), vllm_server.logprobs)
     engine.close()
 
 
-def test_vllm_is_refused_for_other_temperatures_without_processed_log_probs(vllm_server):
+def test_weights_that_would_bring_vllm_down_do_not_reach_it(vllm_server, tmp_path):
+    from vllm_server import save_model
+
+    engine = of_vllm(vllm_server)
+    save_model(tmp_path, seed=1, hidden_size=96)
+    with pytest.raises(EngineError, match="hidden_size is 96, expected 64"):
+        engine.load(tmp_path, 1)
+    assert len(ask(engine, REQUEST)) == 1
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def raw_vllm_server(vllm_server):
+    """A second server of the same weights, which gives log-probs of temperature 1 only."""
     from vllm_server import VllmServer
 
-    with VllmServer(vllm_server.folder, "--logprobs-mode", "raw_logprobs") as raw:
-        with pytest.raises(EngineError, match="--logprobs-mode processed_logprobs"):
-            of_vllm(raw, temperature=0.6)
-        engine = of_vllm(raw, vllm_server)
-        requests = vllm_requests()
-        wanted = ask(engine, *requests)
-        for i, request in enumerate(requests):
-            engine.submit(i, request)
-        replies = dict(engine.poll())
-        raw.kill()
-        replies |= drain(engine)
-        assert_equals_forward(requests, [replies[i] for i in range(len(requests))], vllm_server.logprobs)
-        same = [
-            [sample.ids.tolist() for sample in replies[i].samples]
-            == [s.ids.tolist() for s in wanted[i].samples]
-            for i in range(len(requests))
-        ]
-        assert all(same)
-        engine.close()
+    with VllmServer(vllm_server.folder, "--logprobs-mode", "raw_logprobs") as server:
+        yield server
+
+
+def test_vllm_must_give_processed_log_probs_for_another_temperature(vllm_server, raw_vllm_server):
+    with pytest.raises(EngineError, match="--logprobs-mode processed_logprobs"):
+        of_vllm(vllm_server, raw_vllm_server, temperature=0.6)
+
+
+def test_the_work_of_a_killed_vllm_goes_to_the_other(vllm_server, raw_vllm_server, caplog):
+    engine, requests = of_vllm(vllm_server, raw_vllm_server), vllm_requests()
+    wanted = ask(engine, *requests)
+    for i, request in enumerate(requests):
+        engine.submit(i, request)
+    replies = dict(engine.poll())
+    raw_vllm_server.kill()
+    replies |= drain(engine)
+    for i, reply in replies.items():
+        assert [s.ids.tolist() for s in reply.samples] == [s.ids.tolist() for s in wanted[i].samples]
+    assert_equals_forward(requests, [replies[i] for i in range(len(requests))], vllm_server.logprobs)
+    assert f"server {raw_vllm_server.url} is taken out" in caplog.text
+    engine.close()

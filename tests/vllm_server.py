@@ -102,6 +102,8 @@ class VllmServer:
 
     def kill(self):
         """End the server and its workers at once."""
+        if self._log.closed:
+            return
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, 9)
         self._process.wait()

@@ -97,7 +97,7 @@ class _Probe:
         if len(piece.ids) != 1:
             raise EngineError(f"it gave {len(piece.ids)} tokens for max_tokens 1")
         top = read_top(answer)
-        if len(top) < 2 or piece.ids[0] not in top:
+        if len(top) < _TOP or piece.ids[0] not in top:
             raise EngineError("its replies hold no log-probs by token id (return_tokens_as_token_ids)")
         if max(top.values()) > 1e-3:
             raise EngineError(f"its log-probs must be at most 0, got {max(top.values()):.3f}")
@@ -114,10 +114,10 @@ class _Probe:
 
     def rating(self, top: dict[int, float]) -> Rating:
         """The first way of reading a value that works."""
-        first, second = sorted(top, key=lambda token: -top[token])[:2]
+        first, second, *_, last = sorted(top, key=lambda token: -top[token])[:_TOP]
         rare = next(token for token in range(len(top) + 1) if token not in top)
         exact = _sigmoid(top[first] - top[second])
-        least = _sigmoid(top[first] - min(top.values()))  # a token out of the top is rarer than all in it
+        least = _sigmoid(top[first] - top[last])  # a token beyond the top is rarer than the last in it
         for how in RATINGS:
             try:
                 near = abs(self._value(how, (first, second)) - exact) <= _CLOSE
