@@ -33,8 +33,8 @@ def serve():
     """Starts fake servers and engines over them; all are closed at the end."""
     started = []
 
-    def serve(count=1, *, settings=(), slots=4, temperature=1.0, timeout_s=20.0, **common):
-        servers = [FakeServer(**{**common, **(settings[i] if settings else {})}) for i in range(count)]
+    def serve(count=1, *, slots=4, temperature=1.0, timeout_s=20.0, **settings):
+        servers = [FakeServer(**settings) for _ in range(count)]
         started.extend(servers)
         engine = server_engine(
             [server.url for server in servers],
@@ -121,7 +121,7 @@ def test_a_value_is_read_in_the_first_way_a_server_offers(serve, lacks):
 
 
 def test_a_group_stays_with_one_server_and_groups_are_spread(serve):
-    engine, servers = serve(3, settings=[{}] * 3)
+    engine, servers = serve(3)
     ask(engine, *in_groups(60))
     assert all(server.bodies() for server in servers)
     for i in range(30):
@@ -384,6 +384,7 @@ def test_log_probs_of_another_temperature_are_refused_where_one_is_asked_for(ser
     [
         ({"model": "other"}, "same model"),
         ({"max_model_len": 50}, "same model"),
+        ({"lacks": ["scoring"]}, "in the same way"),
         ({"policy": lambda tokens: np.arange(VOCAB) / 3}, "same weights"),
     ],
 )

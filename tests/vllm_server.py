@@ -23,7 +23,7 @@ START_S = 300.0
 SETTINGS = """
     --enforce-eager --dtype float32 --kv-cache-memory-bytes 268435456 --block-size 32
     --logprobs-mode processed_logprobs --enable-prompt-tokens-details --served-model-name tiny
-    --disable-uvicorn-access-log --host 127.0.0.1
+    --no-enable-chunked-prefill --disable-uvicorn-access-log --host 127.0.0.1
 """.split()
 
 

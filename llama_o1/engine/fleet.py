@@ -44,8 +44,9 @@ class Fleet:
 
         EngineError when none is left; OSError when the call was given up.
         """
-        for standing in sorted(self._standings, key=lambda s: _weight(group, s.replica.url), reverse=True):
-            if not self._is_up(standing):
+        order = sorted(self._standings, key=lambda s: _weight(group, s.replica.url), reverse=True)
+        for standing, wait in [*((s, False) for s in order), *((s, True) for s in order)]:
+            if not self._is_up(standing, wait):
                 continue
             try:
                 return self._try(standing, path, body, call)
@@ -95,12 +96,14 @@ class Fleet:
             time.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
 
-    def _is_up(self, standing: _Standing) -> bool:
-        if standing.failure is None:
-            return True
-        with standing.lock:
-            if standing.failure is not None and time.monotonic() >= standing.ask_again_at:
-                self._ask_again(standing)
+    def _is_up(self, standing: _Standing, wait: bool) -> bool:
+        """Whether a server is asked at present; `wait`: for another thread that tries it again."""
+        if standing.failure is not None and standing.lock.acquire(blocking=wait):
+            try:
+                if standing.failure is not None and time.monotonic() >= standing.ask_again_at:
+                    self._ask_again(standing)
+            finally:
+                standing.lock.release()
         return standing.failure is None
 
     def _ask_again(self, standing: _Standing) -> None:

@@ -75,6 +75,11 @@ def check_same(offers: list[Offer]) -> None:
                 f"all servers must serve the same model: {first.url} serves {first.model} with "
                 f"max_model_len {first.max_model_len}, {other.url} {other.model} with {other.max_model_len}"
             )
+        if other.rating != first.rating:
+            raise EngineError(
+                f"all servers must give values in the same way: {first.url} gives them by {first.rating}, "
+                f"{other.url} by {other.rating}"
+            )
         both = first.top.keys() & other.top.keys()
         if not both or any(abs(first.top[token] - other.top[token]) > _SAME for token in both):
             raise EngineError(

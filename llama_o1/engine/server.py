@@ -1,16 +1,19 @@
 """The backend over running servers: segments and values by HTTP, to vLLM or whatever offers the same.
 
-    python -m vllm.entrypoints.openai.api_server --model FOLDER --logprobs-mode processed_logprobs
+    VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --model FOLDER
+        --logprobs-mode processed_logprobs --enable-prompt-tokens-details
+        on a CPU also: --enforce-eager --dtype float32 --block-size 32 --no-enable-chunked-prefill
 
-With VLLM_SERVER_DEV_MODE=1 in its environment a server also takes new weights. One thread for each job in
-flight, so the rest of the program needs no event loop.
+Development mode is for new weights only; the details tell how much of a context was cached. vLLM on a CPU
+goes down when it cuts a seeded request's context in chunks. One thread a job in flight, so the rest of the
+program needs no event loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -55,7 +58,8 @@ def server_engine(
         for offer in offers:
             _check_temperature(offer, temperature)
         context = _context(offers[0], max_context)
-        backend = ServerBackend(replicas, offers[0], vocab_size=vocab_size, connections=slots)
+        offer = replace(offers[0], scaled=all(offer.scaled for offer in offers))
+        backend = ServerBackend(replicas, offer, vocab_size=vocab_size, connections=slots)
         return SegmentedEngine(backend, vocab_size=vocab_size, max_context=context, slots=slots)
     except EngineError:
         for replica in replicas:
@@ -68,7 +72,7 @@ class _Task:
     ticket: int
     job: Segment | Rate
     call: Call = field(default_factory=Call)
-    failure: EngineError | None = None
+    failure: Exception | None = None
 
 
 class ServerBackend:
@@ -81,7 +85,7 @@ class ServerBackend:
     def __init__(
         self, replicas: Sequence[Replica], offer: Offer, *, vocab_size: int, connections: int
     ) -> None:
-        self._offer = offer  # of the first; the others' is the same
+        self._offer = offer  # what all of them offer
         self._vocab_size = vocab_size
         self._fleet = Fleet(list(replicas), self._welcome)
         self._weights: Path | None = None  # None: those the servers were started with
@@ -89,7 +93,7 @@ class ServerBackend:
         self._name = uuid4().hex[:12]  # what other runs left in the caches may be of other weights
         self._tasks: dict[int, _Task] = {}
         self._waiting: SimpleQueue[_Task | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[_Task, Piece | float | EngineError]] = SimpleQueue()
+        self._done: SimpleQueue[tuple[_Task, Piece | float | Exception]] = SimpleQueue()
         self._failed: list[_Task] = []
         self._reported: list[_Task] = []  # failed, and `receive` said so
         self._threads = [Thread(target=self._work, daemon=True) for _ in range(connections)]
@@ -156,7 +160,7 @@ class ServerBackend:
         for task, answer in answers:
             if not self._wants(task):
                 continue
-            if isinstance(answer, EngineError):
+            if isinstance(answer, Exception):
                 task.failure = answer
                 self._failed.append(task)
             else:
@@ -181,10 +185,8 @@ class ServerBackend:
                 continue
             try:
                 self._done.put((task, self._answer(task)))
-            except EngineError as error:
+            except Exception as error:  # whoever waits must hear of a mistake of ours, too
                 self._done.put((task, error))
-            except OSError:
-                continue  # given up
 
     def _answer(self, task: _Task) -> Piece | float:
         job, offer, salt = task.job, self._offer, f"{self._name}-{self._version}"
@@ -217,7 +219,7 @@ class ServerBackend:
         """Make a server that was out fit for use: it may have been started anew."""
         replica.get("/health")
         offer = look_at(replica, self._vocab_size)
-        if (offer.scaled, offer.rating) != (self._offer.scaled, self._offer.rating):
+        if offer.rating != self._offer.rating or (self._offer.scaled and not offer.scaled):
             raise EngineError("it was started anew with other settings")
         if self._weights is None:
             check_same([self._offer, offer])
