@@ -24,14 +24,23 @@ class FakeServer:
     """A server at `url` until it is closed. What it was asked is in `asked`."""
 
     def __init__(
-        self, *, vocab_size=40, max_model_len=97, policy=None, model="fake", root="", lacks=(), port=0
+        self,
+        *,
+        vocab_size=40,
+        max_model_len=97,
+        policy=None,
+        model="fake",
+        root="",
+        lacks=(),
+        key=None,
+        port=0,
     ):
         self.model, self.root, self.max_model_len = model, str(root), max_model_len
         self.lacks = frozenset(lacks)
         self.engine = FakeEngine(vocab_size, 1 << 20, policy=policy)
         self.vocab_size = vocab_size
         self.asked = []  # (path, body)
-        self.keys = set()  # authorization headers seen
+        self.key = key  # None: anyone may ask
         self.loads = []  # folders
         self.statuses = deque()  # answers of the next completions instead of 200
         self.refuses = lambda body: None  # (status, message) for a completion it does not serve
@@ -183,8 +192,9 @@ def _handler(server):
             self._respond(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
 
         def _respond(self, body):
-            server.keys.add(self.headers["Authorization"])
-            status, answer = server.answer(self.path, body)
+            status, answer = 401, {"error": "Unauthorized"}
+            if server.key is None or self.headers["Authorization"] == f"Bearer {server.key}":
+                status, answer = server.answer(self.path, body)
             if self.path == "/v1/completions" and body["cache_salt"] != "probe" and not self._waits():
                 return
             text = json.dumps(answer).encode()

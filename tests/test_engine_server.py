@@ -93,9 +93,11 @@ def test_tokens_go_out_as_ids_and_sampling_is_plain(serve):
 
 
 def test_a_key_is_sent_with_every_question():
-    with FakeServer() as server:
+    with FakeServer(key="abc") as server:
         server_engine([server.url], slots=1, vocab_size=VOCAB, api_key="abc").close()
-        assert server.keys == {"Bearer abc"}
+        for key in (None, "abd"):
+            with pytest.raises(EngineError, match=f"{server.url} wants another api_key: .* 401"):
+                server_engine([server.url], slots=1, vocab_size=VOCAB, api_key=key)
 
 
 def test_no_token_is_drawn_in_vain_where_the_program_sees_ahead(codec, writer, grow):
@@ -402,7 +404,7 @@ def test_a_vocabulary_the_server_does_not_have_is_refused():
 
 def test_a_context_longer_than_the_servers_is_refused():
     with FakeServer(max_model_len=97) as server:
-        with pytest.raises(EngineError, match=r"at most 96, .* got 97"):
+        with pytest.raises(EngineError, match=r"from 1 to 96, .* got 97"):
             server_engine([server.url], slots=1, vocab_size=VOCAB, max_context=97)
         engine = server_engine([server.url], slots=1, vocab_size=VOCAB, max_context=50)
         assert engine.max_context == 50
@@ -421,6 +423,8 @@ def test_a_server_that_does_not_say_its_context_must_be_told_one():
         (["http://127.0.0.1:1", "http://127.0.0.1:1/"], "each once"),
         (["127.0.0.1:8000"], "http://HOST:PORT"),
         (["http://"], "http://HOST:PORT"),
+        (["http://127.0.0.1:80x"], "http://HOST:PORT"),
+        (["http://127.0.0.1:1", "http://127.0.0.1:1/v1"], "each once"),
         (["http://127.0.0.1:1"], "no server answers at http://127.0.0.1:1 .*check the address"),
     ],
 )

@@ -65,12 +65,7 @@ class Replica:
     def __init__(self, url: str, *, timeout_s: float, api_key: str | None = None) -> None:
         """`timeout_s` is how long an answer may take; `/v1` at the end of the URL is left out."""
         self.url = url.rstrip("/").removesuffix("/v1")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise EngineError(f"a server is given as http://HOST:PORT, got {url!r}")
-        self._secure, self._path = parts.scheme == "https", parts.path
-        self._host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        self._port = parts.port
+        self._secure, self._host, self._port, self._path = _split(self.url)
         self._timeout_s = timeout_s
         self._headers = {"Content-Type": "application/json"}
         if api_key is not None:
@@ -143,6 +138,18 @@ class Replica:
     def _new(self) -> HTTPConnection:
         make = HTTPSConnection if self._secure else HTTPConnection
         return make(self._host, self._port, timeout=_CONNECT_TIMEOUT_S)
+
+
+def _split(url: str) -> tuple[bool, str, int | None, str]:
+    """Whether it is https, host, port and path of an address."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise EngineError(f"a server is given as http://HOST:PORT, got {url!r}")
+    return parts.scheme == "https", f"[{host}]" if ":" in host else host, port, parts.path
 
 
 def _parsed(text: bytes) -> Any:

@@ -46,12 +46,11 @@ def server_engine(
     `temperature` is the one that will be asked for: a server that gives only log-probs of temperature 1 is
     refused for another. The context is one token shorter than the server's, which draws a token for a value.
     """
-    names = [url.rstrip("/") for url in urls]
-    if not names or len(set(names)) < len(names):
+    replicas = [Replica(url, timeout_s=timeout_s, api_key=api_key) for url in urls]
+    if not replicas or len({replica.url for replica in replicas}) < len(replicas):
         raise EngineError(
             f"urls must name at least one server and each once, got {', '.join(urls) or 'none'}"
         )
-    replicas = [Replica(url, timeout_s=timeout_s, api_key=api_key) for url in names]
     try:
         offers = [look_at(replica, vocab_size) for replica in replicas]
         check_same(offers)
@@ -189,31 +188,31 @@ class ServerBackend:
                 self._done.put((task, error))
 
     def _answer(self, task: _Task) -> Piece | float:
-        job, offer, salt = task.job, self._offer, f"{self._name}-{self._version}"
-        if isinstance(job, Rate):
-            path, body = rating(offer.rating, offer.model, job.tokens, job.rating, salt)
-        else:
-            _check_temperature(offer, job.temperature)
-            path, body = (
-                COMPLETIONS,
-                completion(
-                    offer.model,
-                    job.tokens,
-                    max_tokens=job.max_draws,
-                    temperature=job.temperature,
-                    seed=job.seed,
-                    stop=job.wakes,
-                    cache_salt=salt,
-                ),
-            )
-        answer = self._fleet.post(job.group, path, body, task.call)
+        path, body = self._asked(task.job)
+        answer = self._fleet.post(task.job.group, path, body, task.call)
         if answer.status != 200:
             raise EngineError(
-                f"the server refused a request of {len(job.tokens)} tokens to {path}: {answer.message}"
+                f"the server refused a request of {len(task.job.tokens)} tokens to {path}: {answer.message}"
             )
-        if isinstance(job, Rate):
-            return read_rating(offer.rating, answer, job.rating)
+        if isinstance(task.job, Rate):
+            return read_rating(self._offer.rating, answer, task.job.rating)
         return read_completion(answer)
+
+    def _asked(self, job: Segment | Rate) -> tuple[str, dict[str, object]]:
+        """Path and body of a job."""
+        offer, salt = self._offer, f"{self._name}-{self._version}"
+        if isinstance(job, Rate):
+            return rating(offer.rating, offer.model, job.tokens, job.rating, salt)
+        _check_temperature(offer, job.temperature)
+        return COMPLETIONS, completion(
+            offer.model,
+            job.tokens,
+            max_tokens=job.max_draws,
+            temperature=job.temperature,
+            seed=job.seed,
+            stop=job.wakes,
+            cache_salt=salt,
+        )
 
     def _welcome(self, replica: Replica) -> None:
         """Make a server that was out fit for use: it may have been started anew."""
@@ -247,9 +246,11 @@ def _context(offer: Offer, max_context: int | None) -> int:
             raise EngineError(f"the server at {offer.url} does not say its max_model_len; give max_context")
         return max_context
     limit = offer.max_model_len - 1
-    if max_context is not None and max_context > limit:
+    if max_context is None:
+        return limit
+    if not 1 <= max_context <= limit:
         raise EngineError(
-            f"max_context must be at most {limit}, one less than max_model_len of the server at {offer.url}, "
-            f"got {max_context}; lower it or start the server with a larger --max-model-len"
+            f"max_context must be from 1 to {limit}, one less than the max_model_len of {offer.url}, "
+            f"got {max_context}; change it or start the server with a larger --max-model-len"
         )
-    return max_context or limit
+    return max_context
