@@ -1,4 +1,5 @@
 import logging
+import threading
 import time
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from llama_o1.engine import fleet, offer
 from llama_o1.engine.fake import FakeEngine
 from llama_o1.engine.folder import write_tied_output
 from llama_o1.engine.protocol import Request
-from llama_o1.engine.server import server_engine
+from llama_o1.engine.server import THREAD, server_engine
 from llama_o1.errors import EngineError
 
 VOCAB = 40
@@ -254,6 +255,17 @@ def test_closing_breaks_off_what_is_in_flight(serve):
     engine.poll()
     engine.close()
     assert server.broken_off.wait(5)
+
+
+def test_a_closed_engine_leaves_no_thread(serve):
+    engine, _ = serve(slots=16)
+    ask(engine, *in_groups(10))
+    ours = [thread for thread in threading.enumerate() if thread.name == THREAD]
+    assert len(ours) == 16
+    engine.close()
+    for thread in ours:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 # New weights.

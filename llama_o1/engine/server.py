@@ -29,6 +29,7 @@ from llama_o1.engine.wire import COMPLETIONS, completion, rating, read_completio
 from llama_o1.errors import EngineError
 
 TIMEOUT_S = 120.0  # for one answer: a segment or a value
+THREAD = "server-job"
 
 
 def server_engine(
@@ -95,7 +96,7 @@ class ServerBackend:
         self._done: SimpleQueue[tuple[_Task, Piece | float | Exception]] = SimpleQueue()
         self._failed: list[_Task] = []
         self._reported: list[_Task] = []  # failed, and `receive` said so
-        self._threads = [Thread(target=self._work, daemon=True) for _ in range(connections)]
+        self._threads = [Thread(target=self._work, name=THREAD, daemon=True) for _ in range(connections)]
         for thread in self._threads:
             thread.start()
 
