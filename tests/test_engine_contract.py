@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fake_server import FakeServer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llama_o1.engine.fake import FakeEngine
 from llama_o1.engine.local import LocalEngine
 from llama_o1.engine.protocol import Draw, Engine, Force, Halt, Reply, Request, Step
+from llama_o1.engine.server import server_engine
 from llama_o1.errors import EngineError
 
 VOCAB = 40
@@ -68,9 +70,41 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
-    return CASES[request.param]
+SERVED = {"server-fake": "fake_server_case", "server-vllm": "vllm_server_case"}  # fixtures that hold a server
+
+
+@pytest.fixture(scope="module")
+def fake_server_case() -> Iterator[Case]:
+    with FakeServer(vocab_size=VOCAB, max_model_len=MAX_CONTEXT + 1) as server:
+        yield Case(
+            lambda slots=4: server_engine([server.url], slots=slots, vocab_size=VOCAB),
+            lambda tokens: FakeEngine(VOCAB, MAX_CONTEXT).distribution(tokens),
+        )
+
+
+@pytest.fixture(scope="module")
+def vllm_server_case(vllm_server: Any) -> Case:
+    return Case(
+        lambda slots=4: server_engine(
+            [vllm_server.url], slots=slots, vocab_size=VOCAB, max_context=MAX_CONTEXT
+        ),
+        vllm_server.logprobs,
+    )
+
+
+@pytest.fixture(params=[*CASES, *SERVED])
+def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    name = request.param
+    case: Case = CASES[name] if name in CASES else request.getfixturevalue(SERVED[name])
+    engines: list[Engine] = []
+
+    def make(**settings: Any) -> Engine:
+        engines.append(case.make(**settings))
+        return engines[-1]
+
+    yield replace(case, make=make)
+    for engine in engines:
+        engine.close()
 
 
 # Programs: pure functions of the sample's own tokens.

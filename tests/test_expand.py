@@ -81,6 +81,20 @@ def test_a_child_continues_its_parent(codec):
     assert below.payload.spent == 6
 
 
+def test_requests_of_one_problem_share_a_group(codec):
+    expander = Expander(codec, ThoughtSettings(), 1024)
+    engine = saying(codec, "12")
+    trees = [expander.tree(QUESTION, seed=0), expander.tree(QUESTION, seed=1), expander.tree("1 + 1?", 0)]
+    groups = []
+    for tree in trees:
+        ask, request, told = ask_once(expander, engine, tree)
+        node = tree.add(ask, told)
+        below = ask_once(expander, engine, tree, MetaAction.CRITIC, parent=node.index, local_id=7)[1]
+        assert request.group == below.group
+        groups.append(request.group)
+    assert groups[0] == groups[1] != groups[2]
+
+
 @pytest.mark.parametrize("action", [MetaAction.CRITIC, MetaAction.REFINE])
 def test_a_kind_drawn_against_the_grammar_ends_the_line_without_an_answer(codec, action):
     expander = Expander(codec, ThoughtSettings(), 1024)

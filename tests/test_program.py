@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_o1.engine.protocol import Draw, Force, Halt
+from llama_o1.engine.protocol import Draw, FarSighted, Force, Halt, Span
 from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
 from llama_o1.play.program import Calculator, ThoughtProgram
@@ -187,18 +187,78 @@ def adversarial(codec):
     return st.lists(st.sampled_from(call) | st.sampled_from(call) | st.sampled_from(special), max_size=60)
 
 
-@settings(max_examples=200)
-@given(st.data())
-def test_a_program_is_pure_and_its_forced_ids_follow_from_the_ids_alone(codec, calculator, data):
+def any_program(codec, calculator, data):
+    """A program with any forced kind, lengths, budget and calculator."""
     action = data.draw(
         st.none() | st.sampled_from([MetaAction.EXPAND, MetaAction.CRITIC, MetaAction.CONCLUDE])
     )
     max_text, max_answer = data.draw(st.integers(2, 40)), data.draw(st.integers(2, 20))
     total, spent = data.draw(st.integers(16, 70)), data.draw(st.integers(0, 70))
     plan = None if action is MetaAction.CONCLUDE else BudgetPlan(total, codec.special.remaining)
-    program = program_of(
+    return program_of(
         codec, action, max_text=max_text, max_answer=max_answer, plan=plan, spent=spent, calculator=calculator
     )
+
+
+def draw_ahead(program, ids, tokens):
+    """How many of `tokens` are drawn after `ids` before the program answers anything else."""
+    counts = range(len(tokens))
+    return next((count for count in counts if program([*ids, *tokens[:count]]) != Draw()), len(tokens))
+
+
+def test_a_program_sees_ahead_to_its_cap(codec):
+    program = program_of(codec, max_text=6)
+    assert isinstance(program, FarSighted)
+    header = list(program.header)
+    assert program.ahead(header) == Span(5, codec.not_in_text | {codec.special.end_of_thought})
+    assert draw_ahead(program, header, codec.encode("123456")) == 5
+    assert program.ahead([*header, *codec.encode("12")]).draws == 3
+
+
+def test_a_program_sees_ahead_to_the_next_budget_mark(codec):
+    # Marks at thinking positions 8, 16, ...: after 5 of the path above and 1 of its own only the 7th is free.
+    program = program_of(codec, plan=BudgetPlan(64, codec.special.remaining), spent=5)
+    ids = [*program.header, *codec.encode("1")]
+    assert program.ahead(ids).draws == 1
+    assert draw_ahead(program, ids, codec.encode("234")) == 1
+    ids += [*codec.encode("2"), codec.special.remaining[0]]
+    assert program.ahead(ids).draws == 7
+
+
+def test_a_conclusion_sees_ahead_over_the_marks_it_does_not_show(codec):
+    plan, tag = BudgetPlan(16, codec.special.remaining), codec.special.tags[MetaAction.CONCLUDE]
+    program = program_of(codec, plan=plan, spent=2, max_answer=20)
+    assert program.ahead(program.header).draws == 1
+    assert tag in program.ahead(program.header).wakes
+    assert program.ahead([*program.header, tag]).draws == 19
+
+
+def test_a_calculator_wakes_where_a_call_may_be_complete(codec, calculator):
+    equals = codec.encode("=")[0]
+    assert equals in program_of(codec, calculator=calculator).ahead(codec.header(0, 1, None)).wakes
+    assert equals not in program_of(codec).ahead(codec.header(0, 1, None)).wakes
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_what_a_program_sees_ahead_is_drawn(codec, calculator, data):
+    program = any_program(codec, data.draw(st.sampled_from([None, calculator])), data)
+    ids, drawn = play(program, [*data.draw(adversarial(codec)), *codec.encode("1" * 70)])
+    for start in (at for at, flag in enumerate(drawn) if flag):
+        span = program.ahead(ids[:start])
+        assert span.draws >= 1
+        tokens = data.draw(adversarial(codec))[: span.draws]
+        for count in range(len(tokens)):
+            assert program([*ids[:start], *tokens[:count]]) == Draw()
+            if tokens[count] in span.wakes:
+                break
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_a_program_is_pure_and_its_forced_ids_follow_from_the_ids_alone(codec, calculator, data):
+    program = any_program(codec, calculator, data)
+    plan, spent = program.plan, program.spent
     ids, drawn = play(program, [*data.draw(adversarial(codec)), *codec.encode("1" * 70)])
     for length, was_drawn in enumerate(drawn):
         step = program(ids[:length])
@@ -212,7 +272,7 @@ def test_a_program_is_pure_and_its_forced_ids_follow_from_the_ids_alone(codec, c
     tag = program.drawn_tag(ids)
     assert len(ids) == len(program.header) + (tag is not None) + text + 1
     concludes = plan is None or tag == codec.special.tags[MetaAction.CONCLUDE]
-    assert text <= (max_answer if concludes else max_text + 1)
+    assert text <= (program.max_answer if concludes else program.max_text + 1)
     if plan is not None and not concludes:
         own = ids[len(program.header) : -1]
         if tag is not None:

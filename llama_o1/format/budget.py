@@ -38,6 +38,12 @@ class BudgetPlan:
             return None
         return self.remaining[part - 1]
 
+    def free_from(self, position: int) -> int | None:
+        """How many positions from this one on hold no control token; None: none comes any more."""
+        size = self.total // BUDGET_PARTS
+        part = max(1, -(-position // size))
+        return part * size - position if part <= len(self.remaining) else None
+
     def weave(self, ids: tuple[int, ...], position: int) -> tuple[int, ...]:
         """These ids with control tokens inserted, the first id wanting thinking position `position`."""
         out: list[int] = []

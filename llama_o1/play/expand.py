@@ -127,6 +127,7 @@ class Expander:
             program=self._program(parent.local_id, ask, trail.spent),
             temperature=self.settings.temperature,
             rating=(special.positive, special.negative),
+            group=tree.question,
         )
 
     def told(self, tree: Tree, ask: Ask, reply: Reply, judge: Judge) -> Told | None:

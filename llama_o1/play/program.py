@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llama_o1.engine.protocol import Draw, Force, Halt, Step
+from llama_o1.engine.protocol import Draw, Force, Halt, Span, Step
 from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
 from llama_o1.tasks.arithmetic import evaluate, format_number
@@ -29,7 +29,7 @@ class Calculator:
         self._codec = codec
         # One look at the vocabulary, so that asking costs a set look-up or two a token.
         pieces = [codec.decode([i]).rstrip() for i in range(len(codec.tokenizer))]
-        self._equals = frozenset(i for i, piece in enumerate(pieces) if piece.endswith("="))
+        self.equals = frozenset(i for i, piece in enumerate(pieces) if piece.endswith("="))
         self._of_results = frozenset(
             i for i, piece in enumerate(pieces) if piece and not piece.strip(_IN_RESULTS)
         )
@@ -39,7 +39,7 @@ class Calculator:
         marks, at = self._codec.special.remaining, len(ids) - 1
         while at >= 0 and (ids[at] in self._of_results or ids[at] in marks):
             at -= 1
-        if at < 0 or ids[at] not in self._equals:
+        if at < 0 or ids[at] not in self.equals:
             return ()
         text = self._codec.decode(
             [i for i in ids[max(0, at + 1 - MAX_CALL_TOKENS) : at + 1] if i not in marks]
@@ -81,8 +81,7 @@ class ThoughtProgram:
         if own and own[-1] == special.end_of_thought:
             return Force((special.start_of_rating,))
         tag, text = self.drawn_tag(ids), self.text_tokens(ids)
-        concludes = self.plan is None or tag == special.tags[MetaAction.CONCLUDE]
-        plan, cap = (None, self.max_answer) if concludes else (self.plan, self.max_text)
+        plan, cap = self._held_to(tag)
         control = None if plan is None else plan.token_at(self.spent + text + 1)
         if control is not None:
             return Force((control,))
@@ -96,6 +95,20 @@ class ThoughtProgram:
             result = plan.weave(result, self.spent + text + 1)
         return Force(result[: cap - 1 - text])
 
+    def ahead(self, ids: Sequence[int]) -> Span:
+        """How many draws are certain after these ids, where the program answers Draw.
+
+        Up to the next budget mark or the cap. The end, a tag, what has no place in a text and what may
+        complete a call wake it before.
+        """
+        text = self.text_tokens(ids)
+        plan, cap = self._held_to(self.drawn_tag(ids))
+        draws = cap - 1 - text
+        free = None if plan is None else plan.free_from(self.spent + text + 1)
+        calls = frozenset[int]() if self.calculator is None else self.calculator.equals
+        wakes = self.codec.not_in_text | {self.codec.special.end_of_thought} | calls
+        return Span(draws if free is None else min(draws, free), wakes)
+
     def text_tokens(self, ids: Sequence[int]) -> int:
         """Text tokens among the thought's tokens so far: header, a drawn tag and rating do not count."""
         tag = 0 if self.drawn_tag(ids) is None else 1
@@ -108,6 +121,12 @@ class ThoughtProgram:
             return None
         first = next((i for i in ids[start : start + 2] if i not in special.remaining), None)
         return first if first in self.codec.tag_ids else None
+
+    def _held_to(self, tag: int | None) -> tuple[BudgetPlan | None, int]:
+        """The budget that a thought with this drawn tag shows, and how long its text may be."""
+        if self.plan is None or tag == self.codec.special.tags[MetaAction.CONCLUDE]:
+            return None, self.max_answer
+        return self.plan, self.max_text
 
     def _leaves_text(self, own: Sequence[int], tag: int | None) -> bool:
         """Whether the last token drawn has no place in a text: the thought is over then."""
