@@ -45,6 +45,7 @@ class Batch:
         self._cache: PrefixCache | None = None
         if self._memory is not None and cache_bytes >= self._memory.token_bytes:
             self._cache = PrefixCache(self._memory, cache_bytes)
+            self._memory.reserve(cache_bytes // self._memory.token_bytes + slots * _ROOM)
         self._seats: dict[Row, _Seat] = {}
 
     @property

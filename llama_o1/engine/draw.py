@@ -15,6 +15,7 @@ from llama_o1.engine.sampling import Float64
 from llama_o1.errors import EngineError
 
 _LOG_ZERO = -1e9  # stands for -inf, whose product with a probability of 0 would be NaN
+_BLOCK = 64  # probabilities summed first, so that only one block of a row is cumulated token by token
 
 
 class Drawn(NamedTuple):
@@ -28,15 +29,19 @@ class Drawn(NamedTuple):
 
 def draw(logits: Tensor, temperatures: Sequence[float], uniform: Float64) -> Drawn:
     """One token for each row of `logits` [D, V]; `uniform` [D] decides it."""
-    logprobs = torch.log_softmax(logits.float(), dim=-1).clamp_min_(_LOG_ZERO)
-    probs = logprobs.exp()
-    entropy = -torch.linalg.vecdot(probs, logprobs)
-    # REFERENCE of the formula: LLaMA-O1, varentropy = sum_v P(v) (log P(v) + H)^2.
-    varentropy = torch.linalg.vecdot(probs, (logprobs + entropy[:, None]).square_())
-    ids, chosen = _choose(logits, logprobs, probs, temperatures, uniform)
-    numbers = torch.stack((chosen, entropy, varentropy)).tolist()
+    scores = logits.float() - logits.amax(-1, keepdim=True)
+    scores.clamp_min_(_LOG_ZERO)
+    probs = torch.softmax(scores, dim=-1)
+    weighted = probs * scores
+    mean = weighted.sum(-1)
+    # The greatest score is 0, so its probability is one over the sum that the softmax divides by.
+    entropy = -probs.amax(-1).log() - mean
+    # LLaMA-O1: varentropy = sum_v P(v) (log P(v) + H)^2, the variance of log P and so of the scores.
+    varentropy = (torch.linalg.vecdot(weighted, scores) - mean.square()).clamp_min_(0)
     if not torch.isfinite(entropy).all():
         raise EngineError("the model's logits are not finite; its weights are damaged or training diverged")
+    ids, chosen = _choose(scores, probs, temperatures, uniform)
+    numbers = torch.stack((chosen, entropy, varentropy)).tolist()
     return Drawn(ids.tolist(), *numbers)
 
 
@@ -46,22 +51,35 @@ def rating_value(logits: Tensor, positive: int, negative: int) -> float:
 
 
 def _choose(
-    logits: Tensor, logprobs: Tensor, probs: Tensor, temperatures: Sequence[float], uniform: Float64
+    scores: Tensor, probs: Tensor, temperatures: Sequence[float], uniform: Float64
 ) -> tuple[Tensor, Tensor]:
     """Ids [D] and their log-probs [D] under the distribution that was sampled."""
+    device = scores.device
     if any(temperature not in (0.0, 1.0) for temperature in temperatures):
         divisors = [temperature or 1.0 for temperature in temperatures]
-        scaled = logits.float() / torch.tensor(divisors, device=logits.device)[:, None]
-        logprobs = torch.log_softmax(scaled, dim=-1)
-        probs = logprobs.exp()
-    cumulated = probs.cumsum(-1, dtype=torch.float64)
-    targets = torch.from_numpy(uniform).to(logits.device)[:, None] * cumulated[:, -1:]
-    ids = torch.searchsorted(cumulated, targets, right=True).clamp_max_(logits.shape[-1] - 1)
-    chosen = logprobs.gather(1, ids)
+        probs = torch.softmax(scores / torch.tensor(divisors, device=device)[:, None], dim=-1)
+    ids = _invert(probs, torch.from_numpy(uniform).to(device)[:, None])
+    chosen = probs.gather(1, ids).log().clamp_max_(0.0)
     if 0.0 in temperatures:
-        greedy = torch.tensor([temperature == 0.0 for temperature in temperatures], device=logits.device)[
-            :, None
-        ]
-        ids = torch.where(greedy, logits.argmax(-1, keepdim=True), ids)
+        greedy = torch.tensor([temperature == 0.0 for temperature in temperatures], device=device)[:, None]
+        ids = torch.where(greedy, scores.argmax(-1, keepdim=True), ids)
         chosen = chosen.masked_fill(greedy, 0.0)
     return ids[:, 0], chosen[:, 0]
+
+
+def _invert(probs: Tensor, uniform: Tensor) -> Tensor:
+    """Ids [D, 1]: the first whose cumulated probability exceeds the uniform [D, 1]; never one of probability 0."""
+    vocab = probs.shape[1]
+    whole = vocab // _BLOCK
+    blocks = probs[:, : whole * _BLOCK].unflatten(1, (whole, _BLOCK)).sum(-1)
+    blocks = torch.cat((blocks, probs[:, whole * _BLOCK :].sum(-1, keepdim=True)), dim=1).double()
+    ends = blocks.cumsum(-1)
+    targets = uniform * ends[:, -1:]
+    block = torch.searchsorted(ends, targets, right=True).clamp_max_(whole)
+    size = blocks.gather(1, block)
+    share = (targets - ends.gather(1, block) + size) / size  # of the block, in [0, 1)
+    places = block * _BLOCK + torch.arange(_BLOCK, device=probs.device)
+    inside = probs.gather(1, places.clamp_max(vocab - 1)).masked_fill(places >= vocab, 0.0)
+    ends = inside.double().cumsum(-1)
+    place = torch.searchsorted(ends, share.clamp(0, 1 - 1e-12) * ends[:, -1:], right=True)
+    return block * _BLOCK + place

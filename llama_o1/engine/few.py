@@ -99,7 +99,7 @@ def _attend(
         own = ranges[bounds[row[m]] : bounds[row[m] + 1]]
         _score(query[tokens[m]], keys, own, first[m], end[m], scaling, weights)
         for head in range(heads):
-            _soften(weights[head], first[m], end[m], cap, bits)
+            _soften(weights[head, first[m] : end[m]], cap, bits[first[m] : end[m]])
         _mix(weights, values, own, first[m], end[m], mixed)
         output[tokens[m]] = mixed
 
@@ -126,28 +126,29 @@ def _score(query: Any, keys: Any, own: Any, first: Any, end: Any, scaling: Any, 
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _soften(weights: Any, first: Any, end: Any, cap: Any, bits: Any) -> None:
-    """Scores to probabilities, in place. `bits` is scratch for powers of 2."""
+def _soften(scores: Any, cap: Any, bits: Any) -> None:
+    """Scores to probabilities, in place. `bits` is scratch for powers of 2, as long as the scores."""
     if cap > 0:
-        for j in range(first, end):
-            weights[j] = cap * math.tanh(weights[j] / cap)
-    top = weights[first]
-    for j in range(first + 1, end):
-        top = max(top, weights[j])
-    for j in range(first, end):
-        x = max((weights[j] - top) * _LOG2_E, np.float32(-126))
+        for j in range(len(scores)):
+            scores[j] = cap * math.tanh(scores[j] / cap)
+    top = scores[0]
+    for j in range(len(scores)):
+        top = max(top, scores[j])
+    for j in range(len(scores)):
+        x = max((scores[j] - top) * _LOG2_E, np.float32(-126))
         whole = np.floor(x + np.float32(0.5))
         bits[j] = (np.int32(whole) + np.int32(127)) << np.int32(23)
-        weights[j] = x - whole
+        scores[j] = x - whole
     powers = bits.view(np.float32)
     total = np.float32(0)
-    for j in range(first, end):
-        x = weights[j]
+    for j in range(len(scores)):
+        x = scores[j]
         x = np.float32(1) + x * (_C1 + x * (_C2 + x * (_C3 + x * (_C4 + x * (_C5 + x * _C6)))))
-        weights[j] = x * powers[j]
-        total += weights[j]
-    for j in range(first, end):
-        weights[j] /= total
+        scores[j] = x * powers[j]
+        total += scores[j]
+    share = np.float32(1) / total
+    for j in range(len(scores)):
+        scores[j] *= share
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]

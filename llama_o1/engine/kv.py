@@ -17,8 +17,6 @@ from torch import Tensor
 
 Range = tuple[int, int]  # [start, end) of the memory's positions
 
-_FIRST = 4096  # positions to begin with; doubled whenever it runs out
-
 
 class KeyValues:
     """The memory, [2 * layers, C, K, E]: keys of a layer, then its values; and which of it is free."""
@@ -26,17 +24,24 @@ class KeyValues:
     def __init__(
         self, layers: int, kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
     ) -> None:
+        """Empty; it grows as it must, or ahead by `reserve`."""
         if device.type == "cpu":
             dtype = torch.float32  # single queries in bfloat16 are slower there than in float32
         self.dtype = dtype
         self.device = device
-        self._held = _zeros((2 * layers, _FIRST, kv_heads, head_dim), dtype, device)
-        self._free: list[Range] = [(0, _FIRST)]  # in order, none touching the next
+        self._held = _zeros((2 * layers, 0, kv_heads, head_dim), dtype, device)
+        self._free: list[Range] = []  # in order, none touching the next
 
     @property
     def token_bytes(self) -> int:
         """Memory of one token."""
-        return self._held[:, 0].numel() * self._held.element_size()
+        layers, _, heads, dim = self._held.shape
+        return layers * heads * dim * self._held.element_size()
+
+    def reserve(self, count: int) -> None:
+        """Hold so many positions; those that are never written cost nothing on a CPU."""
+        if count > self._held.shape[1]:
+            self._grow(count - self._held.shape[1])
 
     def take(self, count: int) -> list[Range]:
         """Free positions, in one range where there is one, else in several."""
@@ -45,7 +50,7 @@ class KeyValues:
                 self._free[i : i + 1] = [(start + count, end)] if end - start > count else []
                 return [(start, start + count)]
         if sum(end - start for start, end in self._free) < count:
-            self._grow(count)
+            self._grow(max(count, self._held.shape[1]))
             return self.take(count)
         taken: list[Range] = []
         while count:
@@ -80,7 +85,7 @@ class KeyValues:
 
     def _grow(self, count: int) -> None:
         layers, held, heads, dim = self._held.shape
-        grown = _zeros((layers, max(2 * held, held + count), heads, dim), self.dtype, self.device)
+        grown = _zeros((layers, held + count, heads, dim), self.dtype, self.device)
         grown[:, :held] = self._held
         self._held = grown
         self.give([(held, grown.shape[1])])
