@@ -1,0 +1,44 @@
+"""A folder of Hugging Face weights as an engine must know it before it reads them: names and shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from llama_o1.errors import EngineError
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def read_shapes(folder: str | Path) -> Shapes:
+    """The shape of every tensor in a folder's safetensors files; only their headers are read."""
+    if not Path(folder).is_dir():
+        raise EngineError(f"no folder of weights at {folder}")
+    files = sorted(Path(folder).glob("*.safetensors"))
+    if not files:
+        raise EngineError(f"no .safetensors file in {folder}; save the model there with save_pretrained")
+    shapes: Shapes = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise EngineError(f"{file} cannot be read ({error}); write it again") from error
+    return shapes
+
+
+def check_fit(folder: str | Path, expected: Shapes) -> None:
+    """Raise EngineError unless a folder's tensors have exactly these names and shapes."""
+    shapes = read_shapes(folder)
+    for name in sorted(expected.keys() | shapes.keys()):
+        found, wanted = shapes.get(name), expected.get(name)
+        if found != wanted:
+            raise EngineError(
+                f"the weights in {folder} do not fit the engine's model: {name} is {_words(found)}, "
+                f"expected {_words(wanted)}; give merged weights of the same architecture and vocabulary"
+            )
+
+
+def _words(shape: tuple[int, ...] | None) -> str:
+    return "not there" if shape is None else f"of shape {list(shape)}"
