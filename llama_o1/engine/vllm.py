@@ -61,27 +61,14 @@ def open_vllm(
     with _contained():
         on_cpu = _on_cpu()
         max_context = max_context or _max_context(Path(folder))
-        settings: dict[str, Any] = {
-            "model": str(folder),
-            "load_format": "safetensors",
-            "skip_tokenizer_init": True,
-            "dtype": dtype or ("float32" if on_cpu else "bfloat16"),
-            "max_model_len": max_context + 1,  # a value takes a drawn token, which is never fed
-            "max_num_seqs": slots,
-            "logprobs_mode": "processed_logprobs",  # of the distribution that was sampled from
-            "generation_config": "vllm",  # the model's own would change how it is sampled
-            "enable_prefix_caching": True,
-            "async_scheduling": False,  # a token is seen before the next one is begun
-            "distributed_executor_backend": "uni",
-            "use_tqdm_on_load": False,
-            "disable_log_stats": True,
-        }
+        settings = _settings(folder, slots, max_context, dtype or ("float32" if on_cpu else "bfloat16"))
         if on_cpu:
             settings |= {"enforce_eager": True, "block_size": _CPU_BLOCK}
-            settings |= {"kv_cache_memory_bytes": cache_bytes or CPU_CACHE_BYTES}
+            cache_bytes = cache_bytes or CPU_CACHE_BYTES
         else:
             settings |= {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": sleep_mode}
-            settings |= {"kv_cache_memory_bytes": cache_bytes} if cache_bytes else {}
+        if cache_bytes:
+            settings["kv_cache_memory_bytes"] = cache_bytes
         backend = VllmBackend(_start(settings), shapes, can_sleep=sleep_mode and not on_cpu)
     return SegmentedEngine(backend, vocab_size=backend.vocab_size, max_context=max_context, slots=slots)
 
@@ -206,6 +193,25 @@ class VllmBackend:
             ) from error
 
 
+def _settings(folder: str | Path, slots: int, max_context: int, dtype: str) -> dict[str, Any]:
+    """What every platform is told."""
+    return {
+        "model": str(folder),
+        "load_format": "safetensors",
+        "skip_tokenizer_init": True,
+        "dtype": dtype,
+        "max_model_len": max_context + 1,  # a value takes a drawn token, which is never fed
+        "max_num_seqs": slots,
+        "logprobs_mode": "processed_logprobs",  # of the distribution that was sampled from
+        "generation_config": "vllm",  # the model's own would change how it is sampled
+        "enable_prefix_caching": True,
+        "async_scheduling": False,  # a token is seen before the next one is begun
+        "distributed_executor_backend": "uni",
+        "use_tqdm_on_load": False,
+        "disable_log_stats": True,
+    }
+
+
 def _start(settings: dict[str, Any]) -> Any:
     """A vLLM engine of this process."""
     from vllm import EngineArgs
@@ -234,7 +240,10 @@ def _max_context(folder: Path) -> int:
     """The positions that the model's config allows."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder).get_text_config()
+    try:
+        config = AutoConfig.from_pretrained(folder).get_text_config()
+    except (ValueError, OSError) as error:
+        raise EngineError(f"the config in {folder} cannot be read: {_one_line(error)}") from error
     positions = getattr(config, "max_position_embeddings", None)
     if not positions:
         raise EngineError(f"the config in {folder} has no max_position_embeddings; give max_context")

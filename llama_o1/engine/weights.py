@@ -35,10 +35,8 @@ def check_fit(folder: str | Path, expected: Shapes) -> None:
         found, wanted = shapes.get(name), expected.get(name)
         if found != wanted:
             raise EngineError(
-                f"the weights in {folder} do not fit the engine's model: {name} is {_words(found)}, "
-                f"expected {_words(wanted)}; give merged weights of the same architecture and vocabulary"
+                f"the weights in {folder} do not fit the engine's model: {name} is "
+                f"{'missing' if found is None else list(found)}, expected "
+                f"{'no such tensor' if wanted is None else list(wanted)}; "
+                "give merged weights of the same architecture and vocabulary"
             )
-
-
-def _words(shape: tuple[int, ...] | None) -> str:
-    return "not there" if shape is None else f"of shape {list(shape)}"
