@@ -188,7 +188,17 @@ def test_a_value_alone_and_in_a_batch_of_samples_is_the_same(engine: SegmentedEn
 
 
 @needs_vllm
-def test_more_requests_than_slots_and_cache_give_what_one_alone_gives(engine: SegmentedEngine) -> None:
+def test_a_cache_too_small_for_all_slots_changes_no_sample(engine: SegmentedEngine, models: Models) -> None:
+    requests = [Request(context(50 + i % 7, i), 95, i, Every(16, (1, 2)), rating=RATING) for i in range(24)]
+    small = open_vllm(models.first_folder, slots=16, cache_bytes=1 << 20)  # 15 blocks of 32, for 16 x 5
+    for reply, expected in zip(ask(small, *requests), ask(engine, *requests), strict=True):
+        assert reply.samples[0].ids.tolist() == expected.samples[0].ids.tolist()
+        assert reply.samples[0].value == pytest.approx(expected.samples[0].value, abs=1e-5)
+    small.close()
+
+
+@needs_vllm
+def test_more_requests_than_slots_give_what_one_alone_gives(engine: SegmentedEngine) -> None:
     requests = [
         Request(context(100 - i % 7, i % 5), 5 + 9 * (i % 6), i, Every(8, (4,)), rating=RATING)
         for i in range(60)
@@ -198,6 +208,17 @@ def test_more_requests_than_slots_and_cache_give_what_one_alone_gives(engine: Se
         alone, (same,) = ask(engine, requests[i])[0].samples[0], together[i].samples
         assert same.ids.tolist() == alone.ids.tolist()
         assert same.value == pytest.approx(alone.value, abs=1e-5)
+
+
+@needs_vllm
+def test_contexts_that_do_not_go_into_one_step_together_are_served_with_their_seeds(
+    engine: SegmentedEngine,
+) -> None:
+    requests = [Request(context(POSITIONS - 10, i), 10, i) for i in range(32)]  # 16 slots x 150 > 2048 tokens
+    together = ask(engine, *requests)
+    for i in range(0, 32, 5):
+        alone = ask(engine, requests[i])[0].samples[0]
+        assert together[i].samples[0].ids.tolist() == alone.ids.tolist()
 
 
 # Prefixes and weights.

@@ -63,20 +63,21 @@ def open_vllm(
         max_context = max_context or _max_context(Path(folder))
         settings = _settings(folder, slots, max_context, dtype or ("float32" if on_cpu else "bfloat16"))
         if on_cpu:
-            settings |= {"enforce_eager": True, "block_size": _CPU_BLOCK}
+            # Chunks of a context break seeds on CPU: "CPU Generator does not use offset".
+            settings |= {"enforce_eager": True, "block_size": _CPU_BLOCK, "enable_chunked_prefill": False}
             cache_bytes = cache_bytes or CPU_CACHE_BYTES
         else:
             settings |= {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": sleep_mode}
         if cache_bytes:
             settings["kv_cache_memory_bytes"] = cache_bytes
-        backend = VllmBackend(_start(settings), shapes, can_sleep=sleep_mode and not on_cpu)
+        backend = VllmBackend(_start(settings), shapes, on_cpu=on_cpu, can_sleep=sleep_mode and not on_cpu)
     return SegmentedEngine(backend, vocab_size=backend.vocab_size, max_context=max_context, slots=slots)
 
 
 class VllmBackend:
     """A `Backend` over a vLLM engine, which it owns."""
 
-    def __init__(self, engine: Any, shapes: Shapes, *, can_sleep: bool = False) -> None:
+    def __init__(self, engine: Any, shapes: Shapes, *, on_cpu: bool, can_sleep: bool = False) -> None:
         """`engine` is an `LLMEngine` of this process, `shapes` what its weights look like on disk."""
         from vllm import SamplingParams
         from vllm.inputs.engine import tokens_input
@@ -85,6 +86,8 @@ class VllmBackend:
         self._engine = engine
         self._shapes = shapes
         self._can_sleep = can_sleep
+        # On CPU vLLM would compile only a rank that nobody reads: 9 s, and a C++ compiler must be there.
+        self._stance = "force_eager" if on_cpu else "default"
         self._make_params, self._make_input = SamplingParams, tokens_input
         self._as_they_come = RequestOutputKind.DELTA
         self._ratings: dict[int, tuple[int, int]] = {}  # by ticket of the values in flight
@@ -109,8 +112,9 @@ class VllmBackend:
 
     def receive(self) -> list[tuple[int, Piece | float]]:
         """What the next steps bring: one token of every segment that is past its context, and values."""
-        while not (outputs := self._engine.step()):
-            assert self._engine.has_unfinished_requests(), "receive was called with nothing in flight"
+        with torch.compiler.set_stance(self._stance):
+            while not (outputs := self._engine.step()):
+                assert self._engine.has_unfinished_requests(), "receive was called with nothing in flight"
         return [self._read(output) for output in outputs]
 
     def drop(self, ticket: int) -> None:
@@ -260,6 +264,7 @@ def _contained() -> Iterator[None]:
     draws = random.getstate(), np.random.get_state()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.update(_OURS)
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"].upper())
     try:
         with warnings.catch_warnings(), torch.random.fork_rng():
             warnings.simplefilter("ignore")
