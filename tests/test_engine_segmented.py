@@ -53,15 +53,15 @@ def ask(engine: SegmentedEngine, request: Request) -> Reply:
 @pytest.mark.parametrize("streams", [True, False])
 def test_a_far_sighted_program_makes_segments_as_long_as_it_sees(streams: bool) -> None:
     backend = Recorder(streams=streams)
-    request = Request(CONTEXT, 9, 1, Blocks(), stop=frozenset({11}), rating=(5, 6))
+    request = Request(CONTEXT, 9, 1, Blocks(), stop=frozenset({12}), rating=(5, 6))
     sample = ask(over(backend), request).samples[0]
     first, second, rate = backend.sent
     ids = sample.ids.tolist()
-    assert not {9, 11} & set(ids)  # else there would be more segments
+    assert not {9, 12} & set(ids)  # else there would be more segments
     assert isinstance(first, Segment)
     assert isinstance(second, Segment)
-    assert (first.wakes, first.max_draws, first.tokens) == ({9, 11}, 3, list(CONTEXT))
-    assert (second.wakes, second.max_draws, second.tokens) == ({9, 11}, 3, [*CONTEXT, *ids[:5]])
+    assert (first.wakes, first.max_draws, first.tokens) == ({9, 12}, 3, list(CONTEXT))
+    assert (second.wakes, second.max_draws, second.tokens) == ({9, 12}, 3, [*CONTEXT, *ids[:5]])
     assert isinstance(rate, Rate)
     assert rate.tokens == [*CONTEXT, *ids]
     assert sample.sampled.tolist() == [True, True, True, False, False, True, True, True, False]
