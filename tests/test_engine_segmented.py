@@ -118,3 +118,16 @@ def test_a_segment_that_ends_without_a_token_fails_its_request_alone() -> None:
         engine.poll()
     assert [key for key, _ in engine.poll()] == ["good"]
     assert engine.poll() == []
+
+
+def test_two_requests_that_go_wrong_in_one_step_are_both_told() -> None:
+    def program(ids: Sequence[int]) -> Step:
+        return Force((VOCAB,)) if len(ids) == 2 else Draw()
+
+    engine = over(FakeBackend(FakeEngine(VOCAB, 96), streams=True))
+    for key in ("bad", "worse"):
+        engine.submit(key, Request(CONTEXT, 5, 1, program, num_samples=2))
+    for _ in range(2):
+        with pytest.raises(EngineError, match="forced"):
+            engine.poll()
+    assert engine.poll() == []

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from llama_o1.engine.protocol import Draw, Force, Reply, Request, Step
 from llama_o1.engine.segmented import SegmentedEngine
 from llama_o1.engine.vllm import VllmBackend, open_vllm
+from llama_o1.engine.weights import check_fit, read_shapes
 from llama_o1.errors import EngineError
 
 needs_vllm = pytest.mark.skipif(
@@ -141,6 +143,21 @@ def test_what_cannot_be_opened_is_refused(
 ) -> None:
     with pytest.raises(EngineError, match=words):
         make(tmp_path)
+
+
+def test_weights_fit_with_or_without_what_a_loader_makes_itself(models: Models, tmp_path: Path) -> None:
+    shapes = read_shapes(models.first_folder)
+    check_fit(models.second_folder, shapes, tied=False)
+    tensors = load_file(models.second_folder / "model.safetensors")
+    frequencies = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(32)}
+    save_file(tensors | frequencies, tmp_path / "model.safetensors")
+    check_fit(tmp_path, shapes, tied=False)
+    check_fit(models.first_folder, read_shapes(tmp_path), tied=False)
+    del tensors["lm_head.weight"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    check_fit(tmp_path, shapes, tied=True)
+    with pytest.raises(EngineError, match=r"lm_head\.weight is missing"):
+        check_fit(tmp_path, shapes, tied=False)
 
 
 # Numbers.
@@ -329,6 +346,7 @@ def test_an_engine_leaves_the_process_as_it_was_and_another_may_be_open(
     (reply,) = ask(second, request)
     tokens = [*request.context, *reply.samples[0].ids.tolist()]
     assert reply.samples[0].value == pytest.approx(value_after(models.second, tokens), abs=1e-5)
+    assert torch.equal(torch.get_rng_state(), state)
     second.close()
     second.close()
     assert len(ask(shared, request)[0].samples[0].ids) == 8
@@ -340,6 +358,12 @@ def test_what_vllm_cannot_run_is_told_in_one_line(models: Models, shared: Segmen
         open_vllm(models.first_folder, cache_bytes=1000)
     assert "\n" not in str(caught.value)
     assert len(ask(shared, Request(context(40), 8, 3))[0].samples[0].ids) == 8
+
+
+@needs_vllm
+def test_a_longer_context_than_the_models_is_refused(models: Models) -> None:
+    with pytest.raises(EngineError, match=f"at most the model's {POSITIONS} positions, got {POSITIONS + 1}"):
+        open_vllm(models.first_folder, max_context=POSITIONS + 1)
 
 
 @needs_vllm

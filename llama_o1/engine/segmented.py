@@ -83,6 +83,7 @@ class SegmentedEngine:
         self._queue = RequestQueue(vocab_size, max_context, gives_entropy=False)
         self._running: dict[int, Row] = {}  # by ticket of the job in flight
         self._next_ticket = 0
+        self._failures: list[EngineError] = []  # of requests that were dropped, one told by each poll
         self._closed = False
 
     @property
@@ -103,18 +104,16 @@ class SegmentedEngine:
     def poll(self) -> list[tuple[Hashable, Reply]]:
         """Work until at least one reply is ready and return all that are."""
         self._check_open()
-        failures: list[EngineError] = []
-        while not self._queue.is_ready and not failures:
+        while not self._queue.is_ready and not self._failures:
             self._fill()
             if not self._running:
                 break
             self._queue.counters.add_step(len(self._running))
             for ticket, came in self.backend.receive():
-                failure = self._take(ticket, came)
-                failures += [] if failure is None else [failure]
-        if failures:
+                self._take(ticket, came)
             self._sweep()
-            raise failures[0]
+        if self._failures:
+            raise self._failures.pop(0)
         return self._queue.take_ready()
 
     def cancel(self, key: Hashable) -> None:
@@ -161,25 +160,26 @@ class SegmentedEngine:
             ticket, Segment(row.tokens, span.draws, span.wakes, request.temperature, seed, request.group)
         )
 
-    def _take(self, ticket: int, came: Piece | float) -> EngineError | None:
-        """Give a row what came for it, and send what it needs next; the error its program made."""
+    def _take(self, ticket: int, came: Piece | float) -> None:
+        """Give a row what came for it, and send what it needs next."""
         row = self._running.get(ticket)
-        if row is None:
-            return None  # dropped by an earlier item of the same batch
+        if row is None or not self._queue.knows(row.ticket):
+            return  # dropped by an earlier item of the same batch
         if isinstance(came, float):
             self._count_context(row, 0)
             del self._running[ticket]
             row.value = came
             self._queue.finish(row)
-            return None
+            return
         self._count_context(row, came.cached)
         try:
             wants_more = self._append(row, came)
         except EngineError as error:
             self._queue.drop(row.ticket)
-            return error
+            self._failures.append(error)
+            return
         if wants_more and not came.ended:
-            return None
+            return
         del self._running[ticket]
         if not came.ended:
             self.backend.drop(ticket)
@@ -187,7 +187,6 @@ class SegmentedEngine:
             self._queue.finish(row)
         else:
             self._send(row)
-        return None
 
     def _append(self, row: Row, piece: Piece) -> bool:
         """Append drawn tokens up to where the program forces or stops; whether it drew to the piece's end."""

@@ -60,7 +60,8 @@ def open_vllm(
     shapes = read_shapes(folder)
     with _contained():
         on_cpu = _on_cpu()
-        max_context = max_context or _max_context(Path(folder))
+        config = _text_config(folder)
+        max_context = _max_context(config, max_context)
         settings = _settings(folder, slots, max_context, dtype or ("float32" if on_cpu else "bfloat16"))
         if on_cpu:
             # Chunks of a context break seeds on CPU: "CPU Generator does not use offset".
@@ -70,21 +71,27 @@ def open_vllm(
             settings |= {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": sleep_mode}
         if cache_bytes:
             settings["kv_cache_memory_bytes"] = cache_bytes
-        backend = VllmBackend(_start(settings), shapes, on_cpu=on_cpu, can_sleep=sleep_mode and not on_cpu)
+        backend = VllmBackend(
+            _start(settings),
+            shapes,
+            tied=bool(config.tie_word_embeddings),
+            on_cpu=on_cpu,
+            can_sleep=sleep_mode and not on_cpu,
+        )
     return SegmentedEngine(backend, vocab_size=backend.vocab_size, max_context=max_context, slots=slots)
 
 
 class VllmBackend:
     """A `Backend` over a vLLM engine, which it owns."""
 
-    def __init__(self, engine: Any, shapes: Shapes, *, on_cpu: bool, can_sleep: bool = False) -> None:
-        """`engine` is an `LLMEngine` of this process, `shapes` what its weights look like on disk."""
+    def __init__(self, engine: Any, shapes: Shapes, *, tied: bool, on_cpu: bool, can_sleep: bool) -> None:
+        """`engine` is an `LLMEngine` of this process; `shapes` and `tied` say how its weights are saved."""
         from vllm import SamplingParams
         from vllm.inputs.engine import tokens_input
         from vllm.sampling_params import RequestOutputKind
 
         self._engine = engine
-        self._shapes = shapes
+        self._shapes, self._tied = shapes, tied
         self._can_sleep = can_sleep
         # On CPU vLLM would compile only a rank that nobody reads: 9 s, and a C++ compiler must be there.
         self._stance = "force_eager" if on_cpu else "default"
@@ -112,7 +119,8 @@ class VllmBackend:
 
     def receive(self) -> list[tuple[int, Piece | float]]:
         """What the next steps bring: one token of every segment that is past its context, and values."""
-        with torch.compiler.set_stance(self._stance):
+        # Its sampler also draws from torch's own generator, which is the learner's.
+        with torch.random.fork_rng(devices=[]), torch.compiler.set_stance(self._stance):
             while not (outputs := self._engine.step()):
                 assert self._engine.has_unfinished_requests(), "receive was called with nothing in flight"
         return [self._read(output) for output in outputs]
@@ -130,7 +138,7 @@ class VllmBackend:
         if weights is not None and not isinstance(weights, str | Path):
             raise EngineError(f"vLLM's weights must be a folder or None, got {type(weights).__name__}")
         if weights is not None:
-            check_fit(weights, self._shapes)
+            check_fit(weights, self._shapes, tied=self._tied)
         if not self._engine.reset_prefix_cache():
             raise EngineError(
                 "vLLM did not drop its cached prefixes, so new weights would not count; poll first"
@@ -240,18 +248,24 @@ def _on_cpu() -> bool:
     return bool(current_platform.is_cpu())
 
 
-def _max_context(folder: Path) -> int:
-    """The positions that the model's config allows."""
+def _text_config(folder: str | Path) -> Any:
+    """The part of a model's config that tells of its text side."""
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder).get_text_config()
+        return AutoConfig.from_pretrained(folder).get_text_config()
     except (ValueError, OSError) as error:
         raise EngineError(f"the config in {folder} cannot be read: {_one_line(error)}") from error
-    positions = getattr(config, "max_position_embeddings", None)
-    if not positions:
-        raise EngineError(f"the config in {folder} has no max_position_embeddings; give max_context")
-    return int(positions)
+
+
+def _max_context(config: Any, wanted: int | None) -> int:
+    """The positions wanted, or all that a model's config allows."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions and wanted and wanted > positions:
+        raise EngineError(f"max_context must be at most the model's {positions} positions, got {wanted}")
+    if not (wanted or positions):
+        raise EngineError("the model's config has no max_position_embeddings; give max_context")
+    return wanted or positions or 0
 
 
 @contextmanager

@@ -28,12 +28,16 @@ def read_shapes(folder: str | Path) -> Shapes:
     return shapes
 
 
-def check_fit(folder: str | Path, expected: Shapes) -> None:
-    """Raise EngineError unless a folder's tensors have exactly these names and shapes."""
+def check_fit(folder: str | Path, expected: Shapes, *, tied: bool) -> None:
+    """Raise EngineError unless a folder's tensors have exactly these names and shapes.
+
+    What a loader makes itself may be there or not: rotary frequencies, and the head where it is `tied`.
+    """
     shapes = read_shapes(folder)
     for name in sorted(expected.keys() | shapes.keys()):
         found, wanted = shapes.get(name), expected.get(name)
-        if found != wanted:
+        made = name.endswith("rotary_emb.inv_freq") or (tied and name == "lm_head.weight")
+        if found != wanted and not (made and None in (found, wanted)):
             raise EngineError(
                 f"the weights in {folder} do not fit the engine's model: {name} is "
                 f"{'missing' if found is None else list(found)}, expected "
