@@ -51,7 +51,8 @@ def priority_of(
 ) -> Float64:
     """|advantage| + |value target - value| + eps, by item."""
     surprise = np.abs(np.asarray(value_target, np.float64) - np.asarray(value, np.float64))
-    return np.abs(np.asarray(advantage, np.float64)) + surprise + eps
+    priority: Float64 = np.abs(np.asarray(advantage, np.float64)) + surprise + eps
+    return priority
 
 
 class PrioritizedReplayBuffer:

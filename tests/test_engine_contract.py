@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,12 @@ from fake_server import FakeServer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llama_o1.engine.fake import FakeEngine
+from llama_o1.engine.fake_backend import FakeBackend
 from llama_o1.engine.local import LocalEngine
 from llama_o1.engine.protocol import Draw, Engine, Force, Halt, Reply, Request, Step
+from llama_o1.engine.segmented import Piece, Rate, Segment, SegmentedEngine
 from llama_o1.engine.server import server_engine
+from llama_o1.engine.vllm import VllmBackend, open_vllm
 from llama_o1.errors import EngineError
 
 VOCAB = 40
@@ -42,6 +47,7 @@ def llama() -> LlamaForCausalLM:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=32,  # vLLM's kernels have no smaller one
         intermediate_size=96,
         vocab_size=VOCAB,
         max_position_embeddings=MAX_CONTEXT,
@@ -56,6 +62,64 @@ def plain_forward(tokens: Sequence[int]) -> np.ndarray:
     return torch.log_softmax(logits, -1).numpy()
 
 
+def segmented(slots: int, *, streams: bool) -> SegmentedEngine:
+    backend = FakeBackend(FakeEngine(VOCAB, MAX_CONTEXT), streams=streams)
+    return SegmentedEngine(backend, vocab_size=VOCAB, max_context=MAX_CONTEXT, slots=slots)
+
+
+class Lent:
+    """A vLLM backend that outlives the engines over it, because it takes seconds to start."""
+
+    def __init__(self, backend: VllmBackend) -> None:
+        self._backend = backend
+        self._in_flight: set[int] = set()
+
+    def send(self, ticket: int, job: Segment | Rate) -> None:
+        self._in_flight.add(ticket)
+        self._backend.send(ticket, job)
+
+    def receive(self) -> list[tuple[int, Piece | float]]:
+        return self._backend.receive()
+
+    def drop(self, ticket: int) -> None:
+        self._backend.drop(ticket)
+
+    def load(self, weights: object, version: int) -> None:
+        self._backend.load(weights, version)
+
+    def close(self) -> None:
+        for ticket in self._in_flight:
+            self._backend.drop(ticket)
+        self._backend.load(None, 0)
+
+
+@cache
+def vllm_backend() -> VllmBackend:
+    with TemporaryDirectory() as folder:
+        llama().save_pretrained(folder)
+        backend = open_vllm(folder, slots=64, cache_bytes=64 << 20).backend
+    assert isinstance(backend, VllmBackend)
+    return backend
+
+
+lent: list[Lent] = []  # the newest
+
+
+def over_vllm(slots: int) -> SegmentedEngine:
+    """An engine as good as new on the one backend; only one of them may have requests in flight."""
+    while lent:
+        lent.pop().close()
+    lent.append(Lent(vllm_backend()))
+    return SegmentedEngine(lent[0], vocab_size=VOCAB, max_context=MAX_CONTEXT, slots=slots)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closes_vllm() -> Iterator[None]:
+    yield
+    if vllm_backend.cache_info().currsize:
+        vllm_backend().close()
+
+
 CASES = {
     "fake": Case(
         lambda slots=4: FakeEngine(VOCAB, MAX_CONTEXT, slots=slots),
@@ -67,7 +131,17 @@ CASES = {
     ),
     "local": Case(lambda slots=4: LocalEngine(llama(), slots=slots), plain_forward),
     "local-uncached": Case(lambda slots=4: LocalEngine(llama(), slots=slots, cache_bytes=0), plain_forward),
+    "segmented-streaming": Case(
+        lambda slots=4: segmented(slots, streams=True),
+        lambda tokens: FakeEngine(VOCAB, MAX_CONTEXT).distribution(tokens),
+    ),
+    "segmented-whole": Case(
+        lambda slots=4: segmented(slots, streams=False),
+        lambda tokens: FakeEngine(VOCAB, MAX_CONTEXT).distribution(tokens),
+    ),
 }
+if find_spec("vllm") is not None:
+    CASES["vllm"] = Case(lambda slots=4: over_vllm(slots), plain_forward)
 
 
 SERVED = {"server-fake": "fake_server_case", "server-vllm": "vllm_server_case"}  # fixtures that hold a server
@@ -501,8 +575,8 @@ def test_load_is_refused_while_requests_are_in_flight(case: Case) -> None:
 
 
 def test_weights_of_a_wrong_kind_are_refused(case: Case) -> None:
-    with pytest.raises(EngineError, match="str"):
-        case.make().load("weights", 1)
+    with pytest.raises(EngineError, match="int"):
+        case.make().load(3, 1)
 
 
 def test_load_drops_cached_prefixes(case: Case) -> None:

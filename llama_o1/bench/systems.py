@@ -28,7 +28,8 @@ class Ours:
         self._engine = LocalEngine(model, slots=slots, cache_bytes=cache_bytes, threads=threads)
 
     def run(self, work: Work) -> Spent:
-        """Submit everything, poll until it came back."""
+        """Submit everything, poll until it came back; nothing is known but what is primed."""
+        self._engine.load(None, 0)
         self._finish([Request(tuple(prefix), 0, seed=0, rating=RATING) for prefix in work.primed])
         requests = [_request(work, i) for i in range(len(work.prompts))]
         return timed(lambda: self._finish(requests))

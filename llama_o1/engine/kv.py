@@ -8,7 +8,7 @@ Letters of a shape: N new tokens, K key-value heads, E head_dim, C positions of 
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 Range = tuple[int, int]  # [start, end) of the memory's positions
+
+_LEAST_PIECE = 8  # positions; a row is not put together from smaller ones
 
 
 class KeyValues:
@@ -31,6 +33,7 @@ class KeyValues:
         self.device = device
         self._held = _zeros((2 * layers, 0, kv_heads, head_dim), dtype, device)
         self._free: list[Range] = []  # in order, none touching the next
+        self._next = 0  # where the search for a free range goes on
 
     @property
     def token_bytes(self) -> int:
@@ -45,34 +48,38 @@ class KeyValues:
 
     def take(self, count: int) -> list[Range]:
         """Free positions, in one range where there is one, else in several."""
-        for i, (start, end) in enumerate(self._free):
+        for step in range(len(self._free)):
+            i = (self._next + step) % len(self._free)
+            start, end = self._free[i]
             if end - start >= count:
                 self._free[i : i + 1] = [(start + count, end)] if end - start > count else []
+                self._next = i
                 return [(start, start + count)]
-        if sum(end - start for start, end in self._free) < count:
-            self._grow(max(count, self._held.shape[1]))
+        pieces = [one for one in self._free if one[1] - one[0] >= _LEAST_PIECE]
+        if sum(end - start for start, end in pieces) < count:
+            self._grow(max(count, self._held.shape[1] // 4))
             return self.take(count)
         taken: list[Range] = []
-        while count:
-            start, end = self._free.pop(0)
-            if end - start > count:
-                self._free.insert(0, (start + count, end))
-                end = start + count
-            taken.append((start, end))
-            count -= end - start
+        for start, end in pieces:
+            self._free.remove((start, end))
+            taken.append((start, min(end, start + count)))
+            count -= taken[-1][1] - start
+            if not count:
+                self.give([(taken[-1][1], end)])
+                break
         return taken
 
     def give(self, ranges: Iterable[Range]) -> None:
         """Let others have these positions."""
-        for one in ranges:
-            insort(self._free, one)
-        joined: list[Range] = []
-        for start, end in self._free:
-            if joined and joined[-1][1] == start:
-                joined[-1] = (joined[-1][0], end)
-            else:
-                joined.append((start, end))
-        self._free = joined
+        for start, end in ranges:
+            i = bisect_left(self._free, (start, end))
+            if i < len(self._free) and self._free[i][0] == end:
+                end = self._free.pop(i)[1]
+            if i and self._free[i - 1][1] == start:
+                i -= 1
+                start = self._free.pop(i)[0]
+            if end > start:
+                self._free.insert(i, (start, end))
 
     def layer(self, number: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, [C, K, E] each."""

@@ -22,7 +22,7 @@ from llama_o1.errors import EngineError
 class Segment:
     """Tokens to continue by sampling: filled by `SegmentedEngine`, read by a backend."""
 
-    tokens: list[int]  # context and what the sample has so far; lent, not to be changed
+    tokens: list[int]  # context and what the sample has so far; lent: it grows with the sample, so copy it
     max_draws: int  # at least 1
     wakes: frozenset[int]  # ids after which to end early, included in what comes back
     temperature: float
@@ -78,11 +78,12 @@ class SegmentedEngine:
     def __init__(self, backend: Backend, *, vocab_size: int, max_context: int, slots: int) -> None:
         if slots < 1:
             raise EngineError(f"slots must be at least 1, got {slots}")
-        self._backend = backend
+        self.backend = backend
         self._slots = slots
         self._queue = RequestQueue(vocab_size, max_context, gives_entropy=False)
         self._running: dict[int, Row] = {}  # by ticket of the job in flight
         self._next_ticket = 0
+        self._failures: list[EngineError] = []  # of requests that were dropped, one told by each poll
         self._closed = False
 
     @property
@@ -103,18 +104,16 @@ class SegmentedEngine:
     def poll(self) -> list[tuple[Hashable, Reply]]:
         """Work until at least one reply is ready and return all that are."""
         self._check_open()
-        failures: list[EngineError] = []
-        while not self._queue.is_ready and not failures:
+        while not self._queue.is_ready and not self._failures:
             self._fill()
             if not self._running:
                 break
             self._queue.counters.add_step(len(self._running))
-            for ticket, came in self._backend.receive():
-                failure = self._take(ticket, came)
-                failures += [] if failure is None else [failure]
-        if failures:
+            for ticket, came in self.backend.receive():
+                self._take(ticket, came)
             self._sweep()
-            raise failures[0]
+        if self._failures:
+            raise self._failures.pop(0)
         return self._queue.take_ready()
 
     def cancel(self, key: Hashable) -> None:
@@ -127,7 +126,7 @@ class SegmentedEngine:
         """Take new weights, in whatever form the backend reads, as this version."""
         self._check_open()
         self._queue.check_idle()
-        self._backend.load(weights, version)
+        self.backend.load(weights, version)
         self._queue.version = version
 
     def figures(self) -> EngineFigures:
@@ -139,7 +138,7 @@ class SegmentedEngine:
         """Free the backend; later calls are errors."""
         if not self._closed:
             self._closed = True
-            self._backend.close()
+            self.backend.close()
 
     def _fill(self) -> None:
         """Send waiting rows while there are slots."""
@@ -153,44 +152,46 @@ class SegmentedEngine:
         self._running[ticket] = row
         if row.stopped is not None:
             assert request.rating is not None
-            self._backend.send(ticket, Rate(row.tokens, request.rating, request.group))
+            self.backend.send(ticket, Rate(row.tokens, request.rating, request.group))
             return
         span = row.span()
         seed = segment_seed(request.seed, row.number, len(row.ids))
-        self._backend.send(
+        self.backend.send(
             ticket, Segment(row.tokens, span.draws, span.wakes, request.temperature, seed, request.group)
         )
 
-    def _take(self, ticket: int, came: Piece | float) -> EngineError | None:
-        """Give a row what came for it, and send what it needs next; the error its program made."""
+    def _take(self, ticket: int, came: Piece | float) -> None:
+        """Give a row what came for it, and send what it needs next."""
         row = self._running.get(ticket)
-        if row is None:
-            return None  # dropped by an earlier item of the same batch
+        if row is None or not self._queue.knows(row.ticket):
+            return  # dropped by an earlier item of the same batch
         if isinstance(came, float):
+            self._count_context(row, 0)
             del self._running[ticket]
             row.value = came
             self._queue.finish(row)
-            return None
-        if not row.ids or not any(row.sampled):
-            self._count_context(row, came.cached)
+            return
+        self._count_context(row, came.cached)
         try:
             wants_more = self._append(row, came)
         except EngineError as error:
             self._queue.drop(row.ticket)
-            return error
+            self._failures.append(error)
+            return
         if wants_more and not came.ended:
-            return None
+            return
         del self._running[ticket]
         if not came.ended:
-            self._backend.drop(ticket)
+            self.backend.drop(ticket)
         if row.stopped is not None and row.request.rating is None:
             self._queue.finish(row)
         else:
             self._send(row)
-        return None
 
     def _append(self, row: Row, piece: Piece) -> bool:
         """Append drawn tokens up to where the program forces or stops; whether it drew to the piece's end."""
+        if piece.ended and not piece.ids:
+            raise EngineError("the sampler ended a segment without a token")
         greedy = row.request.temperature == 0.0
         for token, logprob in zip(piece.ids, piece.logprobs, strict=True):
             row.append_drawn(token, 0.0 if greedy else min(logprob, 0.0))
@@ -201,6 +202,10 @@ class SegmentedEngine:
         return True
 
     def _count_context(self, row: Row, cached: int) -> None:
+        """Count a sample's context when the first of it comes back."""
+        if row.fed:
+            return
+        row.fed = len(row.tokens)
         row.cached = min(cached, len(row.request.context))
         self._queue.counters.add_context(row.cached, len(row.request.context) - row.cached)
 
@@ -208,7 +213,7 @@ class SegmentedEngine:
         """Drop the jobs of requests that are gone."""
         for ticket in [t for t, row in self._running.items() if not self._queue.knows(row.ticket)]:
             del self._running[ticket]
-            self._backend.drop(ticket)
+            self.backend.drop(ticket)
 
     def _check_open(self) -> None:
         if self._closed:
