@@ -105,10 +105,11 @@ class Plan:
         self._attend_few(queries, keys, values, output, scaling, window, softcap)
         if window is not None and max(self.positions) < window:
             window = None
-        if self._blocks and window is None:
-            self._attend_blocks(queries, new_keys, new_values, output, scaling, softcap)
-        elif self._blocks:
-            self._attend_windows(queries, output, scaling, window, softcap)
+        if self._blocks:
+            if window is None:
+                self._attend_blocks(queries, new_keys, new_values, output, scaling, softcap)
+            else:
+                self._attend_windows(queries, output, scaling, window, softcap)
         self._layer += 1
         return output[None].to(dtype)
 

@@ -102,7 +102,7 @@ class PrefixCache:
     def _walk(
         self, tokens: Sequence[int], length: int, limit: int, segment: Segment
     ) -> tuple[int, Segment, int]:
-        """From the end of a segment: tokens matched, the last segment reached, how many of its ids matched."""
+        """From the end of a segment: tokens matched, the last segment reached, how many of its ids."""
         common = len(segment.ids)
         while length < limit and (below := segment.below.get(tokens[length])) is not None:
             segment = below

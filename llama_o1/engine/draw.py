@@ -68,7 +68,7 @@ def _choose(
 
 
 def _invert(probs: Tensor, uniform: Tensor) -> Tensor:
-    """Ids [D, 1]: the first whose cumulated probability exceeds the uniform [D, 1]; never one of probability 0."""
+    """Ids [D, 1]: the first whose cumulated probability exceeds the uniform [D, 1]; none of probability 0."""
     vocab = probs.shape[1]
     whole = vocab // _BLOCK
     blocks = probs[:, : whole * _BLOCK].unflatten(1, (whole, _BLOCK)).sum(-1)

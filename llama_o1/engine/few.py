@@ -57,12 +57,11 @@ def attend_few(
         _attend(*arrays, *few, 0, len(few.tokens), scale, cap)
         return
     cuts = [part * len(few.tokens) // parts for part in range(parts + 1)]
-    done = [
-        _pool(threads).submit(_attend, *arrays, *few, *cuts[part : part + 2], scale, cap)
-        for part in range(parts)
-    ]
-    for one in done:
-        one.result()
+
+    def run(part: int) -> None:
+        _attend(*arrays, *few, cuts[part], cuts[part + 1], scale, cap)
+
+    list(_pool(threads).map(run, range(parts)))
 
 
 @cache
@@ -70,7 +69,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def _attend(
     query: Any,
     keys: Any,
@@ -104,7 +103,7 @@ def _attend(
         output[tokens[m]] = mixed
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, fastmath=True, error_model="numpy")
 def _score(query: Any, keys: Any, own: Any, first: Any, end: Any, scaling: Any, weights: Any) -> None:
     """Scaled dot products of all heads; memory is read in its order, which is what counts."""
     heads, dim = query.shape
@@ -125,7 +124,7 @@ def _score(query: Any, keys: Any, own: Any, first: Any, end: Any, scaling: Any, 
             break
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, fastmath=True, error_model="numpy")
 def _soften(scores: Any, cap: Any, bits: Any) -> None:
     """Scores to probabilities, in place. `bits` is scratch for powers of 2, as long as the scores."""
     if cap > 0:
@@ -151,7 +150,7 @@ def _soften(scores: Any, cap: Any, bits: Any) -> None:
         scores[j] *= share
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(nogil=True, fastmath=True, error_model="numpy")
 def _mix(weights: Any, values: Any, own: Any, first: Any, end: Any, mixed: Any) -> None:
     """The weighted sums of the values."""
     heads, dim = mixed.shape
