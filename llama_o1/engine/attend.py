@@ -12,7 +12,7 @@ R rows, Q queries, P keys.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from llama_o1.engine.few import Few, attend_few
 from llama_o1.engine.kv import KeyValues, Range, positions_of
 
 _FEW = 8  # new tokens of a row up to which its past is read for each of them
+_SHEET = 64  # new tokens up to which blocks are padded to one length, which costs less than a call each
 
 
 class Feed(NamedTuple):
@@ -39,13 +40,26 @@ class _Block(NamedTuple):
 
     offset: int
     length: int
+    feed: Feed
+
+    @property
+    def tokens(self) -> slice:
+        """Their places in `flat`."""
+        return slice(self.offset, self.offset + self.length)
+
+
+class _Sheet(NamedTuple):
+    """Blocks of like lengths, padded to the longest by repeating their last token."""
+
+    tokens: Tensor  # [R, Q] of `flat`
+    kept: Tensor  # of R * Q, those that are not padding
 
 
 class _Prefix(NamedTuple):
-    """What several blocks continue."""
+    """What neighbouring blocks continue."""
 
-    positions: Tensor  # [P] of the memory
-    tokens: Tensor  # [Q] of `flat`
+    positions: Tensor | slice  # [P] of the memory
+    tokens: slice  # [Q] of `flat`
 
 
 class Plan:
@@ -56,35 +70,33 @@ class Plan:
         self.positions: list[int] = []
         self._memory = memory
         self._layer = 0
-        last = sum(len(feed.tokens) - feed.start - 1 for feed in feeds)  # place of the first row's last token
         targets: list[int] = []
-        blocks: list[tuple[_Block, Feed]] = []
         few: list[tuple[int, int, int]] = []  # place in `flat`, position in the row, row
-        for row, feed in enumerate(feeds):
-            start, end, here = feed.start, len(feed.tokens) - 1, len(self.flat)
-            if end - start < _FEW:
-                few += [(here + i, start + i, row) for i in range(end - start)]
+        blocks: list[_Block] = []
+        # Blocks with one prefix are neighbours, so that they are one slice.
+        order = sorted(range(len(feeds)), key=lambda i: (_news(feeds[i]) < _FEW, feeds[i].prefix))
+        for row in order:
+            feed, here, count = feeds[row], len(self.flat), _news(feeds[row])
+            if count < _FEW:
+                few += [(here + i, feed.start + i, row) for i in range(count)]
             else:
-                blocks.append((_Block(here, end - start), feed))
-            few.append((last + row, end, row))
-            self.flat += feed.tokens[start:end]
-            self.positions += range(start, end)
-            targets += positions_of(feed.past, start, end)
-        for feed in feeds:
-            targets += positions_of(feed.past, len(feed.tokens) - 1, len(feed.tokens))
-        self.flat += [feed.tokens[-1] for feed in feeds]
-        self.positions += [len(feed.tokens) - 1 for feed in feeds]
+                blocks.append(_Block(here, count, feed))
+            self.flat += feed.tokens[feed.start : feed.start + count]
+            self.positions += range(feed.start, feed.start + count)
+            targets += positions_of(feed.past, feed.start, feed.start + count)
+        for row, feed in enumerate(feeds):
+            end = len(feed.tokens) - 1
+            few.append((len(self.flat), end, row))
+            self.flat.append(feed.tokens[end])
+            self.positions.append(end)
+            targets += positions_of(feed.past, end, end + 1)
         self._targets = torch.tensor(targets, device=memory.device)
-        self._few = np.array(few, dtype=np.int64).T.copy()  # place in `flat`, position in the row, row
-        counts = [len(feed.past) for feed in feeds]
-        self._bounds = np.array([0, *accumulate(counts)], dtype=np.int64)
+        self._few = np.array(few, dtype=np.int64).T.copy()
+        self._bounds = np.array([0, *accumulate(len(feed.past) for feed in feeds)], dtype=np.int64)
         self._ranges = np.array([one for feed in feeds for one in feed.past], dtype=np.int64)
-        self._blocks = [block for block, _ in blocks]
+        self._blocks = blocks
         self._prefixes = _prefixes(blocks, memory.device)
-        self._whole = [
-            torch.tensor(positions_of(feed.past, 0, feed.start + block.length), device=memory.device)
-            for block, feed in blocks
-        ]
+        self._sheet = _sheet([block for block in blocks if block.length <= _SHEET], memory.device)
 
     def attend(
         self,
@@ -144,49 +156,76 @@ class Plan:
         """Fill `output` for the tokens of blocks: what is new in their rows, then what they continue."""
         sums = torch.empty(output.shape[:2], device=output.device)
         for block in self._blocks:
-            here = slice(block.offset, block.offset + block.length)
-            output[here], sums[here] = attention(
-                queries[here], new_keys[here], new_values[here], True, scaling, softcap
+            if block.length > _SHEET:
+                here = block.tokens
+                part, part_sums = attention(
+                    queries[here][None], new_keys[here][None], new_values[here][None], True, scaling, softcap
+                )
+                output[here], sums[here] = part[0], part_sums[0]
+        if self._sheet is not None:
+            tokens, kept = self._sheet
+            part, part_sums = attention(
+                queries[tokens], new_keys[tokens], new_values[tokens], True, scaling, softcap
             )
+            places = tokens.flatten()[kept]
+            output[places], sums[places] = part.flatten(0, 1)[kept], part_sums.flatten(0, 1)[kept]
         keys, values = self._memory.layer(self._layer)
-        for prefix in self._prefixes:
+        for positions, here in self._prefixes:
             above, above_sums = attention(
-                queries[prefix.tokens],
-                keys[prefix.positions],
-                values[prefix.positions],
-                None,
-                scaling,
-                softcap,
+                queries[here][None], keys[positions][None], values[positions][None], None, scaling, softcap
             )
-            own, own_sums = output[prefix.tokens], sums[prefix.tokens]
-            share = torch.sigmoid(above_sums - own_sums)[..., None].to(own.dtype)
-            output[prefix.tokens] = torch.lerp(own, above, share)
+            share = torch.sigmoid(above_sums[0] - sums[here])[..., None].to(output.dtype)
+            output[here] = torch.lerp(output[here], above[0], share)
 
     def _attend_windows(
         self, queries: Tensor, output: Tensor, scaling: float, window: int, softcap: float | None
     ) -> None:
         """Fill `output` for the tokens of blocks in a layer whose tokens see `window` positions."""
         keys, values = self._memory.layer(self._layer)
-        for block, whole in zip(self._blocks, self._whole, strict=True):
-            here = slice(block.offset, block.offset + block.length)
-            at = torch.arange(len(whole), device=output.device)
-            own = at[len(whole) - block.length :, None]
+        for block in self._blocks:
+            whole = _place(block.feed.past, block.feed.start + block.length, output.device)
+            at = torch.arange(block.feed.start + block.length, device=output.device)
+            own = at[block.feed.start :, None]
             mask = (at <= own) & (at > own - window)
-            output[here], _ = attention(queries[here], keys[whole], values[whole], mask, scaling, softcap)
+            part, _ = attention(
+                queries[block.tokens][None], keys[whole][None], values[whole][None], mask, scaling, softcap
+            )
+            output[block.tokens] = part[0]
 
 
-def _prefixes(blocks: list[tuple[_Block, Feed]], device: torch.device) -> list[_Prefix]:
+def _news(feed: Feed) -> int:
+    """New tokens of a row but the last one."""
+    return len(feed.tokens) - feed.start - 1
+
+
+def _prefixes(blocks: list[_Block], device: torch.device) -> list[_Prefix]:
     """The pasts of blocks, each with the tokens of all blocks that continue it."""
-    tokens: dict[int, list[int]] = {}
-    pasts: dict[int, list[int]] = {}
-    for block, feed in blocks:
-        if feed.start:
-            pasts.setdefault(feed.prefix, positions_of(feed.past, 0, feed.start))
-            tokens.setdefault(feed.prefix, []).extend(range(block.offset, block.offset + block.length))
-    return [
-        _Prefix(torch.tensor(pasts[number], device=device), torch.tensor(tokens[number], device=device))
-        for number in pasts
-    ]
+    prefixes: list[_Prefix] = []
+    for _, group in groupby((block for block in blocks if block.feed.start), lambda b: b.feed.prefix):
+        same = list(group)
+        tokens = slice(same[0].offset, same[-1].offset + same[-1].length)
+        prefixes.append(_Prefix(_place(same[0].feed.past, same[0].feed.start, device), tokens))
+    return prefixes
+
+
+def _place(past: list[Range], end: int, device: torch.device) -> Tensor | slice:
+    """Where the first `end` tokens of a row lie: a slice of the memory if they do in one piece."""
+    start, stop = past[0]
+    if stop - start >= end:
+        return slice(start, start + end)
+    return torch.tensor(positions_of(past, 0, end), device=device)
+
+
+def _sheet(blocks: list[_Block], device: torch.device) -> _Sheet | None:
+    """Blocks side by side; None: there are none."""
+    if not blocks:
+        return None
+    width = max(block.length for block in blocks)
+    steps = np.arange(width)
+    lengths = np.array([block.length for block in blocks])[:, None]
+    tokens = np.array([block.offset for block in blocks])[:, None] + np.minimum(steps, lengths - 1)
+    kept = np.flatnonzero(steps < lengths)
+    return _Sheet(torch.from_numpy(tokens).to(device), torch.from_numpy(kept).to(device))
 
 
 def attention(
@@ -197,37 +236,35 @@ def attention(
     scaling: float,
     softcap: float | None,
 ) -> tuple[Tensor, Tensor]:
-    """Attention [Q, H, E] of queries [Q, H, E] over keys and values [P, K, E], and log-sum-exps [Q, H].
+    """Attention and log-sum-exps [R, Q, H] of queries [R, Q, H, E] over keys and values [R, P, K, E].
 
     `mask` [Q, P] tells what is seen; True: query i sees the first i + 1 keys; None: all see all.
     """
-    query = queries.transpose(0, 1)[None]
-    key, value = (each.transpose(0, 1)[None].to(queries.dtype) for each in (keys, values))
-    causal = mask is True
+    query = queries.transpose(1, 2)
+    key, value = (each.transpose(1, 2).to(queries.dtype) for each in (keys, values))
+    added = None
     if isinstance(mask, Tensor):
-        hidden = ~mask
-        mask = torch.zeros(mask.shape, dtype=query.dtype, device=query.device).masked_fill(hidden, -torch.inf)
-    if query.device.type == "cpu" and softcap is None:
-        added = mask if isinstance(mask, Tensor) else None
-        part, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, causal, attn_mask=added, scale=scaling
+        added = torch.zeros(mask.shape, dtype=query.dtype, device=query.device).masked_fill_(
+            ~mask, -torch.inf
         )
-        return part[0].transpose(0, 1), sums[0].transpose(0, 1)
+    if query.device.type == "cpu" and softcap is None:
+        part, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, 0.0, mask is True, attn_mask=added, scale=scaling
+        )
+        return part.transpose(1, 2), sums.transpose(1, 2)
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     scores = (query @ key.transpose(-1, -2)).float() * scaling
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    if isinstance(mask, Tensor):
-        scores = scores + mask
-    elif causal:
-        size = scores.shape[-2:]
-        scores = scores.masked_fill(
-            torch.ones(size, dtype=torch.bool, device=scores.device).triu(1), -torch.inf
-        )
+    if added is not None:
+        scores = scores + added
+    elif mask is True:
+        after = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(after, -torch.inf)
     sums = scores.logsumexp(-1)
     part = (scores - sums[..., None]).exp().to(value.dtype) @ value
-    return part[0].transpose(0, 1), sums[0].transpose(0, 1)
+    return part.transpose(1, 2), sums.transpose(1, 2)
 
 
 def attend_padded(

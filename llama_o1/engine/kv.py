@@ -80,6 +80,8 @@ class KeyValues:
                 start = self._free.pop(i)[0]
             if end > start:
                 self._free.insert(i, (start, end))
+        if len(self._free) == 1:
+            self._next = 0  # memory that was written before costs no page fault
 
     def layer(self, number: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, [C, K, E] each."""

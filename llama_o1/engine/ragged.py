@@ -77,14 +77,14 @@ class _Probe:
             raise ValueError(f"keys {tuple(key.shape)} unlike values {tuple(value.shape)}")
         self.shapes.append((key.shape[1], key.shape[3], key.dtype))
         output, _ = attention(
-            query[0].transpose(0, 1),
-            key[0].transpose(0, 1),
-            value[0].transpose(0, 1),
+            query.transpose(1, 2),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
             True,
             scaling or query.shape[-1] ** -0.5,
             softcap,
         )
-        return output[None]
+        return output
 
 
 _Attention = Plan | _Probe
