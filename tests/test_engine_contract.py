@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from llama_o1.engine.fake import FakeEngine
 from llama_o1.engine.fake_backend import FakeBackend
 from llama_o1.engine.local import LocalEngine
-from llama_o1.engine.protocol import Draw, Engine, Force, Halt, Reply, Request, Step
+from llama_o1.engine.protocol import Draw, Engine, Force, Halt, Reply, Request, Span, Step
 from llama_o1.engine.segmented import Piece, Rate, Segment, SegmentedEngine
 from llama_o1.engine.server import server_engine
 from llama_o1.engine.vllm import VllmBackend, open_vllm
@@ -210,6 +210,15 @@ class RateAfter:
         if len(ids) > 1 and ids[-2:] == [self.end, 4]:
             return Halt()
         return Draw()
+
+
+@dataclass(frozen=True)
+class FarSightedForceAt(ForceAt):
+    """The same, and it says how far it lets the policy run."""
+
+    def ahead(self, ids: Sequence[int]) -> Span:
+        places = [*self.blocks, 10_000 if self.halt_at is None else self.halt_at]
+        return Span(min(place for place in places if place > len(ids)) - len(ids), frozenset())
 
 
 def ask(engine: Engine, requests: dict[Hashable, Request]) -> dict[Hashable, Reply]:
@@ -443,6 +452,18 @@ def test_forced_tokens_at_odd_places_are_all_there(case: Case) -> None:
     for at, block in blocks.items():
         assert tuple(sample.ids[at : at + len(block)]) == block
     assert np.flatnonzero(~sample.sampled).tolist() == [0, 1, 2, 4, 11, 12, 13]
+
+
+def test_a_far_sighted_program_makes_the_same_samples(case: Case) -> None:
+    for blocks, halt_at, room in (
+        ({0: (1,), 6: (2, 3), 11: (5, 6, 7)}, None, 30),
+        ({4: (2,)}, 9, 30),
+        ({}, None, 7),
+    ):
+        near = Request(context(9), room, 1, ForceAt(blocks, halt_at), 3, stop=frozenset({12, 13}))
+        far = replace(near, program=FarSightedForceAt(blocks, halt_at))
+        replies = ask(case.make(), {"near": near, "far": far})
+        assert_same(replies["near"], replies["far"])
 
 
 def test_a_sample_that_is_all_forced_draws_nothing(case: Case) -> None:

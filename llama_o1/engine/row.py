@@ -20,6 +20,7 @@ class Row:
         "cached",
         "entropy",
         "fed",
+        "free",
         "ids",
         "logprobs",
         "number",
@@ -32,6 +33,7 @@ class Row:
         "value",
         "varentropy",
         "vocab_size",
+        "wakes",
     )
 
     def __init__(self, ticket: int, request: Request, number: int, vocab_size: int) -> None:
@@ -45,6 +47,8 @@ class Row:
         self.logprobs: list[float] = []
         self.entropy: list[float] = []
         self.varentropy: list[float] = []
+        self.free = 0  # draws until the program wants to be asked again
+        self.wakes: frozenset[int] = frozenset()  # or at once after one of these
         self.value: float | None = None
         self.stopped: StopReason | None = None
         self.fed = 0  # tokens whose keys and values the engine holds
@@ -53,7 +57,7 @@ class Row:
 
     def advance(self) -> None:
         """Append what the program forces, up to the next draw or the end (then `stopped` is set)."""
-        while self.stopped is None:
+        while self.stopped is None and not self.free:
             step = self.request.program(self.ids)
             room = self.request.max_tokens - len(self.ids)
             if isinstance(step, Halt):
@@ -63,24 +67,27 @@ class Row:
             elif room <= 0:
                 self.stopped = "allowance"
             elif isinstance(step, Draw):
+                self._look_ahead(room)
                 return
             else:
                 self._force(step, room)
 
     def span(self) -> Span:
-        """How many tokens to draw before the program must be asked again, and after which ids at once."""
-        room = self.request.max_tokens - len(self.ids)
-        program = self.request.program
-        if not isinstance(program, FarSighted):
-            return Span(room, self.request.stop)
-        span = program.ahead(self.ids)
-        return Span(min(room, span.draws), span.wakes | self.request.stop)
+        """How many tokens to draw, and after which ids to ask the program at once.
+
+        A program that is not far-sighted may want to be asked before.
+        """
+        if self.free:
+            return Span(self.free, self.wakes)
+        return Span(self.request.max_tokens - len(self.ids), self.request.stop)
 
     def append_drawn(
         self, token: int, logprob: float, entropy: float = _NAN, varentropy: float = _NAN
     ) -> None:
         """Append a sampled token with its statistics."""
         self._append(token, True, logprob, entropy, varentropy)
+        if self.free:
+            self.free = 0 if token in self.wakes else self.free - 1
 
     def finish(self, *, with_entropy: bool = True) -> Sample:
         """The finished sample."""
@@ -94,6 +101,16 @@ class Row:
             value=self.value,
             stopped=self.stopped,
         )
+
+    def _look_ahead(self, room: int) -> None:
+        """Note how far the program lets the policy run, if it can tell."""
+        program = self.request.program
+        if isinstance(program, FarSighted):
+            draws, wakes = program.ahead(self.ids)
+            self.free, self.wakes = (
+                min(draws, room),
+                wakes | self.request.stop if self.request.stop else wakes,
+            )
 
     def _at_stop(self) -> bool:
         return bool(self.ids) and self.sampled[-1] and self.ids[-1] in self.request.stop

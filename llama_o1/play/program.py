@@ -29,17 +29,18 @@ class Calculator:
         self._codec = codec
         # One look at the vocabulary, so that asking costs a set look-up or two a token.
         pieces = [codec.decode([i]).rstrip() for i in range(len(codec.tokenizer))]
-        self.equals = frozenset(i for i, piece in enumerate(pieces) if piece.endswith("="))
+        self._equals = frozenset(i for i, piece in enumerate(pieces) if piece.endswith("="))
         self._of_results = frozenset(
             i for i, piece in enumerate(pieces) if piece and not piece.strip(_IN_RESULTS)
         )
+        self.wakes = self._equals | _ends(codec)  # after these a call may be complete, or the text over
 
     def result(self, ids: Sequence[int]) -> tuple[int, ...]:
         """Ids still to come of a call's result and `>>`; () where no call is open or it has no result."""
         marks, at = self._codec.special.remaining, len(ids) - 1
         while at >= 0 and (ids[at] in self._of_results or ids[at] in marks):
             at -= 1
-        if at < 0 or ids[at] not in self.equals:
+        if at < 0 or ids[at] not in self._equals:
             return ()
         text = self._codec.decode(
             [i for i in ids[max(0, at + 1 - MAX_CALL_TOKENS) : at + 1] if i not in marks]
@@ -105,8 +106,7 @@ class ThoughtProgram:
         plan, cap = self._held_to(self.drawn_tag(ids))
         draws = cap - 1 - text
         free = None if plan is None else plan.free_from(self.spent + text + 1)
-        calls = frozenset[int]() if self.calculator is None else self.calculator.equals
-        wakes = self.codec.not_in_text | {self.codec.special.end_of_thought} | calls
+        wakes = _ends(self.codec) if self.calculator is None else self.calculator.wakes
         return Span(draws if free is None else min(draws, free), wakes)
 
     def text_tokens(self, ids: Sequence[int]) -> int:
@@ -139,3 +139,8 @@ class ThoughtProgram:
     def _is_whole(self, ids: Sequence[int]) -> bool:
         special = self.codec.special
         return ids[-1] == special.start_of_rating and ids[-2] == special.end_of_thought
+
+
+def _ends(codec: Codec) -> frozenset[int]:
+    """Ids after which a text may be over: its end, and what has no place in it, tags included."""
+    return codec.not_in_text | {codec.special.end_of_thought}
