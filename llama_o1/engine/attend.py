@@ -12,7 +12,7 @@ R rows, Q queries, P keys.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from llama_o1.engine.few import Few, attend_few
-from llama_o1.engine.kv import KeyValues, Range, positions_of
+from llama_o1.engine.kv import KeyValues, Range, position_of, positions_of
 
-_FEW = 8  # new tokens of a row up to which its past is read for each of them
+_FEW = 16  # new tokens of a row up to which its past is read for each of them
 _SHEET = 64  # new tokens up to which blocks are padded to one length, which costs less than a call each
 
 
@@ -83,17 +83,21 @@ class Plan:
                 blocks.append(_Block(here, count, feed))
             self.flat += feed.tokens[feed.start : feed.start + count]
             self.positions += range(feed.start, feed.start + count)
-            targets += positions_of(feed.past, feed.start, feed.start + count)
+            if count:
+                targets += positions_of(feed.past, feed.start, feed.start + count)
         for row, feed in enumerate(feeds):
             end = len(feed.tokens) - 1
             few.append((len(self.flat), end, row))
             self.flat.append(feed.tokens[end])
             self.positions.append(end)
-            targets += positions_of(feed.past, end, end + 1)
+            targets.append(position_of(feed.past, end))
         self._targets = torch.tensor(targets, device=memory.device)
-        self._few = np.array(few, dtype=np.int64).T.copy()
+        # Rows of one tree are neighbours, so that what they share is read once from memory.
+        few.sort(key=lambda one: feeds[one[2]].past[0])
+        self._few = np.fromiter(chain.from_iterable(few), dtype=np.int64).reshape(-1, 3).T.copy()
         self._bounds = np.array([0, *accumulate(len(feed.past) for feed in feeds)], dtype=np.int64)
-        self._ranges = np.array([one for feed in feeds for one in feed.past], dtype=np.int64)
+        numbers = chain.from_iterable(chain.from_iterable(feed.past for feed in feeds))
+        self._ranges = np.fromiter(numbers, dtype=np.int64).reshape(-1, 2)
         self._blocks = blocks
         self._prefixes = _prefixes(blocks, memory.device)
         self._sheet = _sheet([block for block in blocks if block.length <= _SHEET], memory.device)

@@ -134,3 +134,12 @@ def positions_of(ranges: Sequence[Range], first: int, end: int) -> list[int]:
                 break
         before = after
     return out
+
+
+def position_of(ranges: Sequence[Range], index: int) -> int:
+    """The memory's position of one token of a sequence."""
+    for start, stop in ranges:
+        if index < stop - start:
+            return start + index
+        index -= stop - start
+    raise IndexError(index)

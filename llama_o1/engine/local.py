@@ -6,7 +6,7 @@ context) in one forward pass, and draws the next tokens. A finished row's place 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -66,7 +66,7 @@ class LocalEngine:
         """Work until at least one reply is ready and return all that are."""
         self._check_open()
         # Not inference_mode: buffers that a model makes on the way (dynamic RoPE) must stay fit for training.
-        with torch.no_grad(), _evaluating(self._model), _threads(self._threads):
+        with torch.no_grad(), _evaluating(self._modules), _threads(self._threads):
             while not self._queue.is_ready and (self._queue.waiting or self._batch.rows):
                 self._step()
         return self._queue.take_ready()
@@ -99,6 +99,7 @@ class LocalEngine:
         self._closed = True
         self.__dict__.pop("_model", None)
         self.__dict__.pop("_batch", None)
+        self.__dict__.pop("_modules", None)
 
     def _step(self) -> None:
         """Admit, feed, draw: one forward pass."""
@@ -154,7 +155,8 @@ class LocalEngine:
 
     def _take(self, model: nn.Module) -> None:
         self._model = model
-        with torch.no_grad(), _evaluating(model):
+        self._modules = list(model.modules())
+        with torch.no_grad(), _evaluating(self._modules):
             forward = make_forward(model)
         self._batch = Batch(forward, self._slots, self._cache_bytes)
 
@@ -189,9 +191,9 @@ def _max_context(model: nn.Module, asked: int | None) -> int:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode; every module gets its own mode back."""
-    training = [module for module in model.modules() if module.training]
+def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """A model's modules in eval mode; every one gets its own mode back."""
+    training = [module for module in modules if module.training]
     for module in training:
         module.training = False
     try:
