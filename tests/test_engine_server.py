@@ -335,7 +335,7 @@ def test_weights_that_cannot_be_loaded_are_refused_before_a_server_sees_them(ser
         with pytest.raises(EngineError, match=words):
             engine.load(weights, 1)
     save_llama(other, hidden_size=16, head_dim=4)
-    with pytest.raises(EngineError, match=r"do not fit .* is \[8, 16\], expected \[8, 8\]"):
+    with pytest.raises(EngineError, match=r"do not fit .* is \[40, 16\], expected \[40, 8\]"):
         engine.load(other, 1)
     save_llama(other, num_attention_heads=1)
     with pytest.raises(EngineError, match="num_attention_heads is 1, expected 2"):
