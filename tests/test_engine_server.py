@@ -8,7 +8,7 @@ import pytest
 import torch
 from fake_server import FakeServer
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from llama_o1.engine import fleet, offer
 from llama_o1.engine.fake import FakeEngine
@@ -359,6 +359,15 @@ def test_servers_find_a_tied_output_matrix_and_nothing_is_left_of_it(tmp_path, s
         for name, tensor in model.state_dict().items():
             assert again.state_dict()[name].equal(tensor)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_model_that_has_no_output_layer_in_vllm_is_given_no_output_matrix(tmp_path):
+    sizes = {"vocab_size": VOCAB, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    config = Gemma2Config(**sizes, num_attention_heads=1, num_key_value_heads=1, head_dim=8)
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path)
+    assert config.tie_word_embeddings
+    with with_output(read_weights(tmp_path)) as folder:
+        assert folder == tmp_path
 
 
 def test_a_server_reads_tied_weights_with_their_output_matrix(serve, tmp_path):

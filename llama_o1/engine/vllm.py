@@ -90,6 +90,7 @@ class VllmBackend:
 
         self._engine = engine
         self._weights = weights
+        self._packs_output = on_cpu and weights.config.tie_word_embeddings
         self._can_sleep = can_sleep
         # On CPU vLLM would compile only a rank that nobody reads: 9 s, and a C++ compiler must be there.
         self._stance = "force_eager" if on_cpu else "default"
@@ -196,7 +197,7 @@ class VllmBackend:
     def _reload(self, weights: Weights) -> None:
         try:
             self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(weights.folder)})
-            if weights.config.tie_word_embeddings:
+            if self._packs_output:
                 self._engine.collective_rpc(_pack_output)
         except (ValueError, RuntimeError, KeyError, OSError) as error:
             raise EngineError(

@@ -22,6 +22,8 @@ from llama_o1.errors import EngineError
 _INDEX = "model.safetensors.index.json"
 _OUTPUT, _OUTPUT_FILE = "lm_head.weight", "lm_head.safetensors"
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
+# vLLM computes their logits from the input embeddings themselves, and fails over an output matrix.
+_NO_OUTPUT = ("gemma2", "gemma3n_text")
 # What two configs must agree on although no tensor's shape need tell.
 _SAME = ("model_type", "num_attention_heads", "num_key_value_heads", "head_dim", "tie_word_embeddings")
 
@@ -84,7 +86,8 @@ def with_output(weights: Weights) -> Iterator[Path]:
     folder is a hidden one inside the given, which whoever sees that one sees too: the matrix and links to the
     other files. Nothing else is written.
     """
-    if not weights.config.tie_word_embeddings or _OUTPUT in weights.files:
+    config = weights.config
+    if not config.tie_word_embeddings or config.model_type in _NO_OUTPUT or _OUTPUT in weights.files:
         yield weights.folder
         return
     try:
