@@ -237,7 +237,7 @@ def test_a_request_the_server_refuses_fails_alone_and_in_one_line(serve):
 
 def test_a_cancelled_request_is_broken_off_at_the_server(serve):
     engine, (server,) = serve(slots=2)
-    server.refuses = lambda body: setattr(server, "delay_s", 10.0 if body["prompt"][0] == 9 else 0.0)
+    server.slow_first_id = 9
     engine.submit("slow", Request((9, 1), 3, 0))
     engine.submit("quick", Request((8, 1), 3, 0))
     assert dict(engine.poll()).keys() == {"quick"}
@@ -249,7 +249,7 @@ def test_a_cancelled_request_is_broken_off_at_the_server(serve):
 
 def test_closing_breaks_off_what_is_in_flight(serve):
     engine, (server,) = serve(slots=2)
-    server.refuses = lambda body: setattr(server, "delay_s", 10.0 if body["prompt"][0] == 9 else 0.0)
+    server.slow_first_id = 9
     engine.submit("slow", Request((9, 1), 3, 0))
     engine.submit("quick", Request((8, 1), 3, 0))
     engine.poll()
