@@ -207,10 +207,7 @@ class VllmBackend:
 
 
 def _pack_output(worker: Any) -> None:
-    """Let the output layer of vLLM's model follow its weights.
-
-    On a CPU it computes with a packed copy, which a reload leaves as it was where the weights are tied.
-    """
+    """Let a tied output layer follow its weights: a reload leaves the packed copy it uses on a CPU."""
     output = getattr(worker.get_model(), "lm_head", None)
     if output is not None:
         output.quant_method.process_weights_after_loading(output)
