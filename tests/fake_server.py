@@ -45,6 +45,7 @@ class FakeServer:
         self.statuses = deque()  # answers of the next completions instead of 200
         self.refuses = lambda body: None  # (status, message) for a completion it does not serve
         self.delay_s = 0.0
+        self.slow_first_id = None  # a completion whose prompt starts with it takes 10 s
         self.broken_off = Event()  # a client closed its connection while it waited
         self.drawn = 0
         self.cache = set()
@@ -195,7 +196,7 @@ def _handler(server):
             status, answer = 401, {"error": "Unauthorized"}
             if server.key is None or self.headers["Authorization"] == f"Bearer {server.key}":
                 status, answer = server.answer(self.path, body)
-            if self.path == "/v1/completions" and body["cache_salt"] != "probe" and not self._waits():
+            if self.path == "/v1/completions" and body["cache_salt"] != "probe" and not self._waits(body):
                 return
             text = json.dumps(answer).encode()
             self.send_response(status)
@@ -203,9 +204,10 @@ def _handler(server):
             self.end_headers()
             self.wfile.write(text)
 
-        def _waits(self):
+        def _waits(self, body):
             """Sit out the delay; False when the client closed its connection meanwhile."""
-            until = time.monotonic() + server.delay_s
+            delay_s = 10.0 if body["prompt"][0] == server.slow_first_id else server.delay_s
+            until = time.monotonic() + delay_s
             while (left := until - time.monotonic()) > 0:
                 readable, _, _ = select.select([self.connection], [], [], min(left, 0.01))
                 if readable and not self.connection.recv(1, socket.MSG_PEEK):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import gc
 import math
+import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -13,19 +14,38 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    DynamicCache,
+    FalconConfig,
+    FalconForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTJConfig,
+    GPTJForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
+    OPTConfig,
+    OPTForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from llama_o1.engine.local import LocalEngine
@@ -50,26 +70,44 @@ def llama(seed: int = 0, **sizes: object) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**{**SIZES, "num_key_value_heads": 2, **sizes}))
 
 
-def mistral() -> PreTrainedModel:
-    return MistralForCausalLM(MistralConfig(**SIZES, num_key_value_heads=2, head_dim=8, sliding_window=6))
-
-
 def gemma2() -> PreTrainedModel:
-    return Gemma2ForCausalLM(
-        Gemma2Config(**SIZES, num_key_value_heads=2, head_dim=8, attn_logit_softcapping=1.0)
-    )
+    config = Gemma2Config(**SIZES, num_key_value_heads=2, head_dim=8, attn_logit_softcapping=1.0)
+    return Gemma2ForCausalLM._from_config(config, attn_implementation="eager")  # others do not cap
 
 
-MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+OPT_SIZES = {"ffn_dim": 48, "word_embed_proj_dim": 32, "init_std": 0.3}
+GPT_SIZES = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.3}
+
+OURS: dict[str, Callable[[], PreTrainedModel]] = {  # served by our attention
     "llama": llama,
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, num_key_value_heads=1)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=8)),
+    "phi3": lambda: Phi3ForCausalLM(Phi3Config(**SIZES, pad_token_id=0, eos_token_id=1)),
     "gpt-neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES)),
-    "gpt2": lambda: GPT2LMHeadModel(
-        GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=VOCAB, n_positions=64, initializer_range=0.3)
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**GPT_SIZES, vocab_size=VOCAB)),
+    "opt": lambda: OPTForCausalLM(OPTConfig(**SIZES, **OPT_SIZES)),
+    "mistral, sliding window": lambda: MistralForCausalLM(
+        MistralConfig(**SIZES, num_key_value_heads=2, head_dim=8, sliding_window=6)
     ),
-    "mistral, sliding window": mistral,
-    "gemma2, plain forward": gemma2,
+    "gemma2, soft-capping": gemma2,
+    "gemma3, sliding window": lambda: Gemma3ForCausalLM(
+        Gemma3TextConfig(**SIZES, num_key_value_heads=2, head_dim=8, sliding_window=6)
+    ),
 }
+CACHED: dict[str, Callable[[], PreTrainedModel]] = {  # by each row's own cache
+    "bloom, alibi": lambda: BloomForCausalLM(
+        BloomConfig(hidden_size=32, n_layer=2, n_head=4, vocab_size=VOCAB, initializer_range=0.3)
+    ),
+    "falcon": lambda: FalconForCausalLM(FalconConfig(**SIZES)),
+    "gpt-j": lambda: GPTJForCausalLM(GPTJConfig(**GPT_SIZES, vocab_size=VOCAB, rotary_dim=8)),
+    "mamba, no attention": lambda: MambaForCausalLM(
+        MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=4, vocab_size=VOCAB)
+    ),
+}
+WHOLE: dict[str, Callable[[], PreTrainedModel]] = {  # anew for every token: these have no cache that we know
+    "gpt1": lambda: OpenAIGPTLMHeadModel(OpenAIGPTConfig(**GPT_SIZES, vocab_size=VOCAB)),
+}
+MODELS = OURS | CACHED | WHOLE
 
 
 @dataclass(frozen=True)
@@ -133,29 +171,58 @@ def check(model: nn.Module, request: Request, sample: Sample, atol: float = 1e-4
 def test_log_probs_and_values_equal_the_models_own_forward(name: str) -> None:
     torch.manual_seed(0)
     model = MODELS[name]()
-    engine = LocalEngine(model, slots=5)
+    engine = LocalEngine(model, slots=5, max_context=64)
     requests = thoughts()
     for reply, request in zip(ask(engine, *requests), requests, strict=True):
         for sample in reply.samples:
             check(model, request, sample)
 
 
-def test_a_model_whose_attention_cannot_be_replaced_is_served_plainly_and_said_so(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        (OURS, None),
+        (CACHED, r"cannot use our attention .* no prefix is shared and each row runs alone over a cache"),
+        (WHOLE, r"cannot use our attention .* every token costs a pass over its row's whole context"),
+    ],
+)
+def test_how_a_model_is_served_is_told_in_one_line_where_it_is_slow(
+    caplog: pytest.LogCaptureFixture, models: dict[str, Callable[[], PreTrainedModel]], words: str | None
 ) -> None:
+    for make in models.values():
+        caplog.clear()
+        torch.manual_seed(0)
+        engine = LocalEngine(make(), slots=2, max_context=64)
+        told = [record.getMessage() for record in caplog.records if record.name.startswith("llama_o1")]
+        assert len(told) == (words is not None)
+        if words is not None:
+            assert re.search(words, told[0])
+            assert "\n" not in told[0]
+            request = Request((1, 2, 3), 4, 0)
+            assert [reply.cached_prefix for reply in ask(engine, request) + ask(engine, request)] == [0, 0]
+
+
+def caches() -> int:
+    """How many a model's own caches there are in memory."""
+    gc.collect()
+    return sum(type(found) is DynamicCache for found in gc.get_objects())
+
+
+def test_a_rows_own_cache_is_freed_when_it_ends() -> None:
     torch.manual_seed(0)
-    with caplog.at_level(logging.WARNING):
-        engine = LocalEngine(gemma2(), slots=2)
-    assert "Gemma2ForCausalLM cannot use ragged attention" in caplog.text
-    assert "softcap" in caplog.text
-    request = Request((1, 2, 3), 4, 0)
-    assert [reply.cached_prefix for reply in ask(engine, request) + ask(engine, request)] == [0, 0]
-
-
-def test_a_usual_model_is_not_served_plainly(caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("llama", "qwen2", "gpt-neox", "gpt2", "mistral, sliding window"):
-        LocalEngine(MODELS[name]())
-    assert not caplog.text
+    engine = LocalEngine(CACHED["bloom, alibi"](), slots=4, max_context=64)
+    before = caches()
+    for i, draws in enumerate((2, 5, 9, 9, 9)):
+        engine.submit(i, Request((1, 2, i), draws, i))
+    assert [key for key, _ in engine.poll()] == [0]
+    assert caches() == before + 3
+    engine.cancel(1)
+    assert caches() == before + 2
+    engine.poll()
+    engine.cancel(4)
+    assert caches() == before
+    engine.load(None, 1)
+    assert ask(engine, Request((1, 2), 3, 0))[0].version == 1
 
 
 def test_bfloat16_weights_are_served() -> None:

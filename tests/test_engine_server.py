@@ -8,13 +8,13 @@ import pytest
 import torch
 from fake_server import FakeServer
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from llama_o1.engine import fleet, offer
 from llama_o1.engine.fake import FakeEngine
-from llama_o1.engine.folder import write_tied_output
 from llama_o1.engine.protocol import Request
 from llama_o1.engine.server import THREAD, server_engine
+from llama_o1.engine.weights import read_weights, with_output
 from llama_o1.errors import EngineError
 
 VOCAB = 40
@@ -166,7 +166,7 @@ def test_a_server_that_dies_over_its_work_loses_none(serve):
 
 def test_a_server_that_comes_back_is_used_with_the_weights_of_now(serve, monkeypatch, caplog, tmp_path):
     monkeypatch.setattr(fleet, "ASK_AGAIN_S", 0.1)
-    (tmp_path / "config.json").write_text("{}")
+    save_llama(tmp_path)
     engine, servers = serve(2)
     servers[0].close()
     ask(engine, *in_groups(40))
@@ -237,7 +237,7 @@ def test_a_request_the_server_refuses_fails_alone_and_in_one_line(serve):
 
 def test_a_cancelled_request_is_broken_off_at_the_server(serve):
     engine, (server,) = serve(slots=2)
-    server.refuses = lambda body: setattr(server, "delay_s", 10.0 if body["prompt"][0] == 9 else 0.0)
+    server.slow_first_id = 9
     engine.submit("slow", Request((9, 1), 3, 0))
     engine.submit("quick", Request((8, 1), 3, 0))
     assert dict(engine.poll()).keys() == {"quick"}
@@ -249,7 +249,7 @@ def test_a_cancelled_request_is_broken_off_at_the_server(serve):
 
 def test_closing_breaks_off_what_is_in_flight(serve):
     engine, (server,) = serve(slots=2)
-    server.refuses = lambda body: setattr(server, "delay_s", 10.0 if body["prompt"][0] == 9 else 0.0)
+    server.slow_first_id = 9
     engine.submit("slow", Request((9, 1), 3, 0))
     engine.submit("quick", Request((8, 1), 3, 0))
     engine.poll()
@@ -271,9 +271,23 @@ def test_a_closed_engine_leaves_no_thread(serve):
 # New weights.
 
 
+def save_llama(folder, **changes):
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": VOCAB,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    model = LlamaForCausalLM(LlamaConfig(**{**sizes, **changes}))
+    model.save_pretrained(folder, max_shard_size=changes.get("max_shard_size", "1GB"))
+    return model
+
+
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "config.json").write_text('{"hidden_size": 8}')
+    save_llama(tmp_path)
     return tmp_path
 
 
@@ -312,39 +326,55 @@ def test_a_server_that_cannot_load_is_named_in_one_line(serve, folder, lacks, wo
 def test_weights_that_cannot_be_loaded_are_refused_before_a_server_sees_them(serve, folder, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
-    engine, (server,) = serve(root=folder)
+    engine, (server,) = serve(root=str(folder))
     for weights, words in (
-        (other, "holds no readable config.json"),
-        (tmp_path / "nowhere", "is no folder"),
-        (3, "got the int '3'"),
+        (other, "no .safetensors file"),
+        (tmp_path / "nowhere", "no folder of weights"),
+        (3, "must be a folder or None, got int"),
     ):
         with pytest.raises(EngineError, match=words):
             engine.load(weights, 1)
-    (other / "config.json").write_text('{"hidden_size": 16}')
-    with pytest.raises(EngineError, match="do not fit the servers' model: hidden_size is 16, expected 8"):
+    save_llama(other, hidden_size=16, head_dim=4)
+    with pytest.raises(EngineError, match=r"do not fit .* is \[40, 16\], expected \[40, 8\]"):
+        engine.load(other, 1)
+    save_llama(other, num_attention_heads=1)
+    with pytest.raises(EngineError, match="num_attention_heads is 1, expected 2"):
         engine.load(other, 1)
     assert server.loads == []
     assert ask(engine, REQUEST)[0].version == 0
 
 
-@pytest.mark.parametrize("shard", [None, "200KB"])
-def test_a_tied_output_matrix_is_written_out_for_servers_and_read_as_before(tmp_path, shard):
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=400, hidden_size=64, intermediate_size=64, num_hidden_layers=2, tie_word_embeddings=True
-    )
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(tmp_path, **({} if shard is None else {"max_shard_size": shard}))
-    files = len(list(tmp_path.glob("*.safetensors")))
-    assert (files == 1) == (shard is None)
-    for _ in range(2):
-        write_tied_output(tmp_path)
-    assert len(list(tmp_path.glob("*.safetensors"))) == files + 1
-    output = load_file(tmp_path / "lm_head.safetensors")["lm_head.weight"]
-    assert output.equal(model.get_input_embeddings().weight)
-    again = LlamaForCausalLM.from_pretrained(tmp_path)
-    assert again.lm_head.weight is again.get_input_embeddings().weight
-    assert again.lm_head.weight.equal(model.lm_head.weight)
+@pytest.mark.parametrize("shard", ["1GB", "3KB"])
+def test_servers_find_a_tied_output_matrix_and_nothing_is_left_of_it(tmp_path, shard):
+    model = save_llama(tmp_path, tie_word_embeddings=True, max_shard_size=shard)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert (len([name for name in before if name.endswith("safetensors")]) == 1) == (shard == "1GB")
+    with with_output(read_weights(tmp_path)) as folder:
+        assert folder.parent == tmp_path
+        seen = read_weights(folder)
+        output = load_file(seen.files["lm_head.weight"])["lm_head.weight"]
+        assert output.equal(model.get_input_embeddings().weight)
+        assert seen.shapes.keys() - {"lm_head.weight"} == read_weights(tmp_path).shapes.keys()
+        again = LlamaForCausalLM.from_pretrained(folder)
+        for name, tensor in model.state_dict().items():
+            assert again.state_dict()[name].equal(tensor)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_model_that_has_no_output_layer_in_vllm_is_given_no_output_matrix(tmp_path):
+    sizes = {"vocab_size": VOCAB, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    config = Gemma2Config(**sizes, num_attention_heads=1, num_key_value_heads=1, head_dim=8)
+    Gemma2ForCausalLM(config).save_pretrained(tmp_path)
+    assert config.tie_word_embeddings
+    with with_output(read_weights(tmp_path)) as folder:
+        assert folder == tmp_path
+
+
+def test_a_server_reads_tied_weights_with_their_output_matrix(serve, tmp_path):
+    save_llama(tmp_path, tie_word_embeddings=True)
+    engine, (server,) = serve()
+    engine.load(tmp_path, 1)
+    assert server.loads[0].startswith(f"{tmp_path}/.with_output-")
 
 
 # Servers that are refused.
@@ -526,7 +556,7 @@ def test_weights_that_would_bring_vllm_down_do_not_reach_it(vllm_server, tmp_pat
 
     engine = of_vllm(vllm_server)
     save_model(tmp_path, seed=1, hidden_size=96)
-    with pytest.raises(EngineError, match="hidden_size is 96, expected 64"):
+    with pytest.raises(EngineError, match=r"is \[40, 96\], expected \[40, 64\]"):
         engine.load(tmp_path, 1)
     assert len(ask(engine, REQUEST)) == 1
     engine.close()

@@ -18,7 +18,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from llama_o1.engine.protocol import Draw, Force, Reply, Request, Step
 from llama_o1.engine.segmented import SegmentedEngine
 from llama_o1.engine.vllm import VllmBackend, open_vllm
-from llama_o1.engine.weights import check_fit, read_shapes
+from llama_o1.engine.weights import check_fit, read_weights
 from llama_o1.errors import EngineError
 
 needs_vllm = pytest.mark.skipif(
@@ -29,7 +29,7 @@ RATING = (5, 6)
 CACHE_BYTES = 64 << 20
 
 
-def llama(seed: int, **sizes: int) -> LlamaForCausalLM:
+def llama(seed: int, **sizes: object) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     config = LlamaConfig(
         **{
@@ -146,18 +146,40 @@ def test_what_cannot_be_opened_is_refused(
 
 
 def test_weights_fit_with_or_without_what_a_loader_makes_itself(models: Models, tmp_path: Path) -> None:
-    shapes = read_shapes(models.first_folder)
-    check_fit(models.second_folder, shapes, tied=False)
+    held = read_weights(models.first_folder)
+    check_fit(read_weights(models.second_folder), held)
     tensors = load_file(models.second_folder / "model.safetensors")
+    shutil.copytree(models.second_folder, tmp_path / "other")
     frequencies = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(32)}
-    save_file(tensors | frequencies, tmp_path / "model.safetensors")
-    check_fit(tmp_path, shapes, tied=False)
-    check_fit(models.first_folder, read_shapes(tmp_path), tied=False)
+    save_file(tensors | frequencies, tmp_path / "other" / "model.safetensors")
+    check_fit(read_weights(tmp_path / "other"), held)
+    check_fit(held, read_weights(tmp_path / "other"))
     del tensors["lm_head.weight"]
-    save_file(tensors, tmp_path / "model.safetensors")
-    check_fit(tmp_path, shapes, tied=True)
+    save_file(tensors, tmp_path / "other" / "model.safetensors")
     with pytest.raises(EngineError, match=r"lm_head\.weight is missing"):
-        check_fit(tmp_path, shapes, tied=False)
+        check_fit(read_weights(tmp_path / "other"), held)
+    llama(0, tie_word_embeddings=True).save_pretrained(tmp_path / "tied")
+    tied = read_weights(tmp_path / "tied")
+    with pytest.raises(EngineError, match="tie_word_embeddings is True, expected False"):
+        check_fit(tied, held)
+    save_file(tensors | {"lm_head.weight": torch.zeros(48, 64)}, tmp_path / "tied" / "model.safetensors")
+    check_fit(read_weights(tmp_path / "tied"), tied)
+
+
+def test_files_that_are_no_part_of_the_weights_are_refused_or_not_read(
+    models: Models, tmp_path: Path
+) -> None:
+    held = read_weights(models.first_folder)
+    models.first.save_pretrained(tmp_path)
+    save_file({"extra": torch.zeros(1)}, tmp_path / "extra.safetensors")
+    with pytest.raises(EngineError, match=r"extra is \[1\], expected no such tensor"):
+        check_fit(read_weights(tmp_path), held)
+    models.first.save_pretrained(tmp_path, max_shard_size="100KB")  # an index says what belongs together
+    check_fit(read_weights(tmp_path), held)
+    shard = next(tmp_path.glob("model-*.safetensors"))
+    shard.unlink()
+    with pytest.raises(EngineError, match=f"{shard.name} cannot be read"):
+        read_weights(tmp_path)
 
 
 # Numbers.
@@ -273,6 +295,24 @@ def test_new_weights_count_at_once_and_nothing_stale_is_served(
         expected = logprobs_after(model, request.context)[sample.ids[0]]
         assert sample.logprobs[0] == pytest.approx(expected, abs=1e-4)
     assert sample.ids.tolist() == old.samples[0].ids.tolist()
+
+
+@needs_vllm
+def test_new_weights_count_at_once_where_the_output_matrix_is_the_input_one(tmp_path: Path) -> None:
+    tied = [llama(seed, tie_word_embeddings=True) for seed in (4, 5)]
+    for name, model in zip("ab", tied, strict=True):
+        model.save_pretrained(tmp_path / name)
+    engine = open_vllm(tmp_path / "a", slots=2, cache_bytes=CACHE_BYTES)
+    request = Request(context(40), 8, 3, rating=RATING)
+    for version, (name, model) in enumerate([("a", tied[0]), ("b", tied[1]), ("a", tied[0])]):
+        engine.load(tmp_path / name, version)
+        (sample,) = ask(engine, request)[0].samples
+        tokens = [*request.context, *sample.ids.tolist()]
+        assert sample.value == pytest.approx(value_after(model, tokens), abs=1e-5)
+        for t, logprob in enumerate(sample.logprobs):
+            expected = logprobs_after(model, tokens[: 40 + t])[sample.ids[t]]
+            assert logprob == pytest.approx(expected, abs=1e-4)
+    engine.close()
 
 
 @needs_vllm

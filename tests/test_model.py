@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -18,6 +20,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from llama_o1.engine.local import LocalEngine
+from llama_o1.engine.protocol import Request
 from llama_o1.errors import ConfigError, ModelError
 from llama_o1.format.tokens import SPECIAL_TOKENS
 from llama_o1.learn.model import init_model, load_model, merged
@@ -56,6 +60,15 @@ def build(kind, vocab_size):
             Qwen2Config(**size, num_key_value_heads=2, tie_word_embeddings=True)
         ),
         "neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**size, tie_word_embeddings=False)),
+        "gemma2": lambda: Gemma2ForCausalLM(
+            Gemma2Config(
+                **size,
+                num_key_value_heads=1,
+                head_dim=8,
+                query_pre_attn_scalar=1,
+                attn_logit_softcapping=0.1,
+            )
+        ),
         "phi with a head bias": lambda: PhiForCausalLM(PhiConfig(**size, tie_word_embeddings=False)),
     }
     return makers[kind]().eval()
@@ -100,6 +113,28 @@ def test_any_model_gets_the_tokens_and_its_old_rows_stay(tmp_path, kind):
         torch.testing.assert_close(table[:old], kept)
     torch.testing.assert_close(logits_of(model)[..., :old], logits_of(before))
     assert (tables(model)[0] is tables(model)[1]) == (tables(before)[0] is tables(before)[1])
+
+
+def test_a_model_caps_its_scores_as_its_config_says_and_an_engine_gives_the_same(tmp_path, caplog):
+    save(tmp_path / "source", "gemma2")
+    init_model(tmp_path / "source", tmp_path / "out")
+    capped = load_model(tmp_path / "out").model
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    config["attn_logit_softcapping"] = None
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config))
+    assert (logits_of(capped) - logits_of(load_model(tmp_path / "out").model)).abs().max() > 0.02
+
+    context, rating = (4, 9, 30, 12, 5, 6), (7, 8)
+    engine = LocalEngine(capped)
+    engine.submit(0, Request(context, max_tokens=12, seed=0, rating=rating))
+    [(_, reply)] = engine.poll()
+    tokens = (*context, *reply.samples[0].ids.tolist())
+    logprobs = torch.log_softmax(logits_of(capped, tokens)[0], -1)
+    expected = [float(logprobs[i - 1, tokens[i]]) for i in range(len(context), len(tokens))]
+    assert reply.samples[0].logprobs.tolist() == pytest.approx(expected, abs=1e-4)
+    value = logprobs[-1, list(rating)].softmax(0)[0].item()
+    assert reply.samples[0].value == pytest.approx(value, abs=1e-5)
+    assert "cannot use our attention" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from llama_o1.engine.attend import Feed
 from llama_o1.engine.cache import PrefixCache, Segment
+from llama_o1.engine.forward import Forward
 from llama_o1.engine.kv import Range, cut
-from llama_o1.engine.plain import PlainForward
+from llama_o1.engine.plain import CachedForward
 from llama_o1.engine.ragged import RaggedForward
 from llama_o1.engine.row import Row
 
@@ -37,10 +38,10 @@ class _Seat:
 class Batch:
     """Running rows, their prefixes and their part of the memory."""
 
-    def __init__(self, forward: RaggedForward | PlainForward, slots: int, cache_bytes: int) -> None:
+    def __init__(self, forward: Forward, slots: int, cache_bytes: int) -> None:
         self._forward = forward
         self._slots = slots
-        # A plain forward holds no keys and values, so there is nothing to keep.
+        # Other forwards hold no keys and values of ours, so there is nothing to share.
         self._memory = forward.memory if isinstance(forward, RaggedForward) else None
         self._cache: PrefixCache | None = None
         if self._memory is not None and cache_bytes >= self._memory.token_bytes:
@@ -89,6 +90,8 @@ class Batch:
     def release(self, row: Row) -> None:
         """Free a row's place; the cache keeps what was computed for it."""
         seat = self._seats.pop(row)
+        if isinstance(self._forward, CachedForward):
+            self._forward.release(row.tokens)
         if self._memory is None:
             return
         if self._cache is not None:

@@ -32,6 +32,9 @@ class RaggedForward:
         self._device = next(model.parameters()).device
         probe = _Probe([])
         self._run(probe, [0, 0], [0, 1], 1)
+        layers = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr, operator]
+        if len(probe.shapes) != layers:
+            raise ValueError(f"{len(probe.shapes)} of {layers} layers call transformers' attention functions")
         if len(set(probe.shapes)) != 1:
             raise ValueError(f"layers with unlike keys and values: {probe.shapes}")
         kv_heads, head_dim, dtype = probe.shapes[0]

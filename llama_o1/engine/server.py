@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,11 +21,11 @@ from threading import Thread
 from uuid import uuid4
 
 from llama_o1.engine.fleet import Fleet
-from llama_o1.engine.folder import check_fits, folder_of, write_tied_output
 from llama_o1.engine.offer import Offer, check_same, look_at
 from llama_o1.engine.reload import load_into
 from llama_o1.engine.replica import Call, Replica
 from llama_o1.engine.segmented import Piece, Rate, Segment, SegmentedEngine
+from llama_o1.engine.weights import Weights, check_fit, read_weights, with_output
 from llama_o1.engine.wire import COMPLETIONS, completion, rating, read_completion, read_rating
 from llama_o1.errors import EngineError
 
@@ -88,7 +89,7 @@ class ServerBackend:
         self._offer = offer  # what all of them offer
         self._vocab_size = vocab_size
         self._fleet = Fleet(list(replicas), self._welcome)
-        self._weights: Path | None = None  # None: those the servers were started with
+        self._weights: Weights | None = None  # None: those the servers were started with
         self._version = 0
         self._name = uuid4().hex[:12]  # what other runs left in the caches may be of other weights
         self._tasks: dict[int, _Task] = {}
@@ -129,19 +130,20 @@ class ServerBackend:
     def load(self, weights: object, version: int) -> None:
         """Let every server load a folder that it sees under the same path; None: only drop caches.
 
-        A tied output matrix is written into the folder as a tensor of its own (`write_tied_output`). After
-        an EngineError servers may hold different weights, until a load succeeds.
+        Weights of another model are refused before a server sees them; the folder that servers were started
+        with is compared where it is seen from here. A folder with tied weights must be writable: while
+        servers read, there is a hidden one in it (`with_output`). After an EngineError servers may hold
+        different weights, until a load succeeds.
         """
-        folder = None if weights is None else folder_of(weights)
-        if folder is not None:
-            check_fits(folder, self._weights or Path(self._offer.root))
-            write_tied_output(folder)
+        new = None if weights is None else read_weights(weights)
+        if new is not None and (held := self._held()) is not None:
+            check_fit(new, held)
         replicas = list(self._fleet.up())
-        with ThreadPoolExecutor(max(1, len(replicas))) as pool:
+        with _seen(new) as folder, ThreadPoolExecutor(max(1, len(replicas))) as pool:
             list(pool.map(lambda replica: self._load_or_take_out(replica, folder), replicas))
         if not any(True for _ in self._fleet.up()):
             raise self._fleet.none_left()
-        self._weights, self._version = folder or self._weights, version
+        self._weights, self._version = new or self._weights, version
 
     def close(self) -> None:
         """Break off what is in flight and let the threads end."""
@@ -223,13 +225,26 @@ class ServerBackend:
             raise EngineError("it was started anew with other settings")
         if self._weights is None:
             check_same([self._offer, offer])
-        load_into(replica, self._weights)
+        with _seen(self._weights) as folder:
+            load_into(replica, folder)
+
+    def _held(self) -> Weights | None:
+        """What the servers hold; None where it cannot be seen from here."""
+        root = Path(self._offer.root)
+        if self._weights is None and root.is_absolute() and root.is_dir():
+            return read_weights(root)
+        return self._weights
 
     def _load_or_take_out(self, replica: Replica, folder: Path | None) -> None:
         try:
             load_into(replica, folder)
         except OSError as error:
             self._fleet.take_out(replica, error)
+
+
+def _seen(weights: Weights | None) -> AbstractContextManager[Path | None]:
+    """The folder that a server reads; None for no new weights."""
+    return nullcontext() if weights is None else with_output(weights)
 
 
 def _check_temperature(offer: Offer, temperature: float) -> None:

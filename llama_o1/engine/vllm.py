@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from llama_o1.engine.segmented import Piece, Rate, Segment, SegmentedEngine
-from llama_o1.engine.weights import Shapes, check_fit, read_shapes
+from llama_o1.engine.weights import Weights, check_fit, read_weights
 from llama_o1.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -57,11 +57,10 @@ def open_vllm(
         raise EngineError(f"slots must be at least 1, got {slots}")
     if max_context is not None and max_context < 1:
         raise EngineError(f"max_context must be at least 1, got {max_context}")
-    shapes = read_shapes(folder)
+    weights = read_weights(folder)
     with _contained():
         on_cpu = _on_cpu()
-        config = _text_config(folder)
-        max_context = _max_context(config, max_context)
+        max_context = _max_context(weights.config, max_context)
         settings = _settings(folder, slots, max_context, dtype or ("float32" if on_cpu else "bfloat16"))
         if on_cpu:
             # Chunks of a context break seeds on CPU: "CPU Generator does not use offset".
@@ -73,8 +72,7 @@ def open_vllm(
             settings["kv_cache_memory_bytes"] = cache_bytes
         backend = VllmBackend(
             _start(settings),
-            shapes,
-            tied=bool(config.tie_word_embeddings),
+            weights,
             on_cpu=on_cpu,
             can_sleep=sleep_mode and not on_cpu,
         )
@@ -84,14 +82,15 @@ def open_vllm(
 class VllmBackend:
     """A `Backend` over a vLLM engine, which it owns."""
 
-    def __init__(self, engine: Any, shapes: Shapes, *, tied: bool, on_cpu: bool, can_sleep: bool) -> None:
-        """`engine` is an `LLMEngine` of this process; `shapes` and `tied` say how its weights are saved."""
+    def __init__(self, engine: Any, weights: Weights, *, on_cpu: bool, can_sleep: bool) -> None:
+        """`engine` is an `LLMEngine` of this process, which holds these weights."""
         from vllm import SamplingParams
         from vllm.inputs.engine import tokens_input
         from vllm.sampling_params import RequestOutputKind
 
         self._engine = engine
-        self._shapes, self._tied = shapes, tied
+        self._weights = weights
+        self._packs_output = on_cpu and weights.config.tie_word_embeddings
         self._can_sleep = can_sleep
         # On CPU vLLM would compile only a rank that nobody reads: 9 s, and a C++ compiler must be there.
         self._stance = "force_eager" if on_cpu else "default"
@@ -135,16 +134,15 @@ class VllmBackend:
 
         What is refused before anything was read leaves the old weights in place.
         """
-        if weights is not None and not isinstance(weights, str | Path):
-            raise EngineError(f"vLLM's weights must be a folder or None, got {type(weights).__name__}")
-        if weights is not None:
-            check_fit(weights, self._shapes, tied=self._tied)
+        new = None if weights is None else read_weights(weights)
+        if new is not None:
+            check_fit(new, self._weights)
         if not self._engine.reset_prefix_cache():
             raise EngineError(
                 "vLLM did not drop its cached prefixes, so new weights would not count; poll first"
             )
-        if weights is not None:
-            self._reload(str(weights))
+        if new is not None:
+            self._reload(new)
 
     def sleep(self) -> None:
         """Move the weights to the host and free the cache, for a learner on the same GPU; nothing on CPU."""
@@ -196,13 +194,23 @@ class VllmBackend:
         positive, negative = (made.logprobs[0][token].logprob for token in rating)
         return ticket, _sigmoid(positive - negative)
 
-    def _reload(self, folder: str) -> None:
+    def _reload(self, weights: Weights) -> None:
         try:
-            self._engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(weights.folder)})
+            if self._packs_output:
+                self._engine.collective_rpc(_pack_output)
         except (ValueError, RuntimeError, KeyError, OSError) as error:
             raise EngineError(
-                f"vLLM stopped while it read the weights in {folder} ({_one_line(error)}); make a new engine"
+                f"vLLM stopped while it read the weights in {weights.folder} ({_one_line(error)}); "
+                "make a new engine"
             ) from error
+
+
+def _pack_output(worker: Any) -> None:
+    """Let a tied output layer follow its weights: a reload leaves the packed copy it uses on a CPU."""
+    output = getattr(worker.get_model(), "lm_head", None)
+    if output is not None:
+        output.quant_method.process_weights_after_loading(output)
 
 
 def _settings(folder: str | Path, slots: int, max_context: int, dtype: str) -> dict[str, Any]:
@@ -246,16 +254,6 @@ def _on_cpu() -> bool:
             ) from None
         raise EngineError(f"vLLM is installed but cannot be imported: {_one_line(error)}") from error
     return bool(current_platform.is_cpu())
-
-
-def _text_config(folder: str | Path) -> Any:
-    """The part of a model's config that tells of its text side."""
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(folder).get_text_config()
-    except (ValueError, OSError) as error:
-        raise EngineError(f"the config in {folder} cannot be read: {_one_line(error)}") from error
 
 
 def _max_context(config: Any, wanted: int | None) -> int:

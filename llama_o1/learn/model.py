@@ -15,7 +15,13 @@ from jaxtyping import Float
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from tokenizers import AddedToken
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from llama_o1.errors import ConfigError, ModelError
@@ -193,7 +199,10 @@ def _read_model(source: _Source, dtype: torch.dtype | str) -> Any:
             raise ModelError(f"adapter folder {source.name} cannot be read: {_one_line(error)}") from error
     else:
         # Safetensors only: the other format is a pickle.
-        options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+        options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+        if getattr(_read(source, AutoConfig).get_text_config(), "attn_logit_softcapping", None):
+            # Of transformers' attentions only this one caps; an engine caps too, and both must agree.
+            options["attn_implementation"] = "eager"
         model, report = _read(source, AutoModelForCausalLM, **options)
         missing = sorted(report["missing_keys"])
         if missing:
