@@ -51,7 +51,7 @@ class EngineSettings:
     max_context: int | None = None
     """Tokens of a problem and one line of thoughts; null: all that the model or the server has room for."""
     urls: tuple[str, ...] = ()
-    """Servers of one model: `--engine.urls '[http://localhost:8000]'`."""
+    """Servers of one model: `--engine.urls http://a:8000,http://b:8000`."""
     timeout_s: float = 120.0
     """Seconds a server may take for one answer."""
     api_key_env: str | None = None
@@ -78,7 +78,7 @@ class EngineSettings:
     def _check_fields_of_the_engine(self) -> None:
         if self.name == "server" and not self.urls:
             raise ConfigError(
-                "engine.name server needs engine.urls, got none; give --engine.urls '[http://localhost:8000]'"
+                "engine.name server needs engine.urls, got none; give --engine.urls http://localhost:8000"
             )
         owned = {"server": ("urls", "api_key_env"), "vllm": ("sleep",)}
         for owner, names in owned.items():

@@ -14,7 +14,7 @@ from llama_o1.learn.model import CausalLM, merged
 
 
 class PublishedWeights:
-    """One folder a version, `NNNNNN`; temporary until `keep_in` names a place."""
+    """One folder a version, `NNNNNN`, in a temporary place until `keep_in` names one; gone when closed."""
 
     def __init__(self) -> None:
         self._temporary: TemporaryDirectory[str] | None = None
@@ -30,11 +30,10 @@ class PublishedWeights:
         return Path(self._temporary.name)
 
     def keep_in(self, place: Path) -> None:
-        """Write into this place from now on; what a killed run left half done there goes."""
+        """Write into this place from now on; what a killed run left there goes."""
         self.close()
         self._kept = place.resolve()
-        for left_over in self._kept.glob(".*.partial"):
-            shutil.rmtree(left_over)
+        shutil.rmtree(self._kept, ignore_errors=True)
 
     def write(self, model: CausalLM, version: int) -> Path:
         """Write a model's weights, merged, and return their folder."""
@@ -42,7 +41,7 @@ class PublishedWeights:
         try:
             partial.mkdir(parents=True)
             merged(model).save_pretrained(partial)
-            if target.exists():  # of a run that was killed and does this iteration again
+            if target.exists():  # the version that was restored, or was there first
                 shutil.rmtree(target)
             partial.rename(target)
         except OSError as error:
@@ -58,7 +57,9 @@ class PublishedWeights:
                 shutil.rmtree(folder)
 
     def close(self) -> None:
-        """Remove a temporary place; a kept one stays."""
+        """Remove all that was written: it is a copy of what the learner has."""
+        if self._kept is not None:
+            shutil.rmtree(self._kept, ignore_errors=True)
         if self._temporary is not None:
             self._temporary.cleanup()
             self._temporary = None
