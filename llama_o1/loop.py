@@ -143,6 +143,8 @@ class Run:
     def _self_play(self, problems: Sequence[Problem]) -> None:
         """Search every problem at once, then keep what the trees teach."""
         config, iteration = self.config, self.progress.iteration
+        # What an evaluation left in the cache changes last bits, and a resumed run has not made it.
+        self.system.engine.load(None, iteration - 1)
         rates = Rates(self.system.engine)
         searches = bar(len(problems), f"self-play {iteration}", "tree", position=1)
 
