@@ -53,12 +53,12 @@ class Rates:
         """The rates for a progress bar."""
         figures = self.figures
         return {
-            "nodes/s": f"{self.nodes / self.seconds:.0f}",
             "tokens/s": f"{figures.tokens / self.seconds:.0f}",
             "slots": f"{figures.running}/{figures.slots}",
             "queue": f"{figures.waiting}",
-            "occupancy": f"{figures.occupancy:.0%}",
-            "cache hit": f"{figures.cache_hit:.0%}",
+            "busy": f"{figures.occupancy:.0%}",
+            "cached": f"{figures.cache_hit:.0%}",
+            "nodes/s": f"{self.nodes / self.seconds:.0f}",
         }
 
     @property
