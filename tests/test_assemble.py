@@ -20,9 +20,12 @@ from llama_o1.engine.fake_backend import FakeBackend
 from llama_o1.engine.local import LocalEngine
 from llama_o1.engine.protocol import EngineFigures, Request
 from llama_o1.engine.segmented import SegmentedEngine
+from llama_o1.engine.server import ServerBackend
+from llama_o1.engine.vllm import VllmBackend
 from llama_o1.errors import ConfigError, EngineError, RunError
 from llama_o1.learn.model import load_model
 from llama_o1.learn.settings import LearnerSettings, LoraSettings
+from llama_o1.learn.trainer import Learner
 from llama_o1.loop import Run
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
@@ -197,6 +200,75 @@ def test_a_resumed_run_gives_another_engine_the_restored_weights(config, backend
     Run(replace(config, iterations=ITERATIONS + 1, resume=True)).train()
     assert [version for _, version in backends[1].loads] == [ITERATIONS, ITERATIONS + 1]
     assert not left_over.exists()
+
+
+def test_a_run_is_resumed_with_another_engine(config, backends):
+    Run(config).train()
+    local = EngineSettings(slots=8, threads=1)
+    Run(replace(config, engine=local, iterations=ITERATIONS + 1, resume=True)).train()
+    assert len(backends) == 1
+    assert (Path(config.run_dir) / "checkpoints" / f"{ITERATIONS + 1:06d}").exists()
+
+
+class Sleeper(Follower, VllmBackend):
+    """A follower that is taken for a vLLM and writes down when it sleeps."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        super().__init__(engine)
+        self.events: list[str] = []
+
+    def load(self, weights: object, version: int) -> None:
+        super().load(weights, version)
+        self.events.append("load")
+
+    def sleep(self) -> None:
+        self.events.append("sleep")
+
+    def wake(self) -> None:
+        self.events.append("wake")
+
+
+@pytest.mark.parametrize("sleep", [True, False])
+def test_an_engine_that_may_sleep_does_so_while_the_learner_learns(
+    config, monkeypatch, tiny_tokenizer, writer, sleep
+):
+    backend = Sleeper(FakeEngine(len(tiny_tokenizer), 512, policy=writer))
+    engine = SegmentedEngine(backend, vocab_size=len(tiny_tokenizer), max_context=512, slots=8)
+    monkeypatch.setattr(assemble, "open_vllm", lambda *_, **__: engine)
+    learn = Learner.step
+
+    def step(self, *given):
+        backend.events.append("learn")
+        return learn(self, *given)
+
+    monkeypatch.setattr(Learner, "step", step)
+    Run(replace(config, iterations=1, engine=replace(config.engine, sleep=sleep))).train()
+    around = (["sleep"], ["wake"]) if sleep else ([], [])
+    assert backend.events == ["load", "load", *around[0], "learn", *around[1], "load"]
+
+
+class Served(FakeBackend, ServerBackend):
+    """A fake backend that is taken for servers."""
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_search_on_servers_with_other_weights_is_refused(config, monkeypatch, tiny_model, writer, same):
+    loaded = load_model(tiny_model)
+
+    def logits(tokens):
+        with torch.no_grad():
+            return loaded.model(torch.tensor([list(tokens)])).logits[0, -1].numpy()
+
+    vocab_size = len(loaded.tokenizer)
+    backend = Served(FakeEngine(vocab_size, 512, policy=logits if same else writer), streams=True)
+    engine = SegmentedEngine(backend, vocab_size=vocab_size, max_context=512, slots=8)
+    monkeypatch.setattr(assemble, "server_engine", lambda *_, **__: engine)
+    config = replace(config, engine=EngineSettings(name="server", urls=("http://127.0.0.1:9",)))
+    if same:
+        assert answer(config, [QUESTION], run=None).answered
+    else:
+        with pytest.raises(EngineError, match="the servers have other weights"):
+            answer(config, [QUESTION], run=None)
 
 
 def test_a_search_by_a_run_gives_another_engine_what_the_run_learned(config, backends):
