@@ -46,8 +46,10 @@ class System:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.engine.close()
-        self.weights.close()
+        try:
+            self.engine.close()
+        finally:
+            self.weights.close()
 
 
 def assemble(
