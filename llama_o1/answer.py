@@ -37,12 +37,31 @@ class Answered(NamedTuple):
         return tree_row(self.tree, self.seconds)
 
 
-def answer(config: RunConfig, problems: Sequence[Problem], *, run: Path | None) -> list[Answered]:
+class Answers(NamedTuple):
+    """All searched problems, and what the engine did for them."""
+
+    answered: list[Answered]
+    line: str  # rates, in words
+    engine: dict[str, float]  # the same as flat numbers
+
+
+def answer(config: RunConfig, problems: Sequence[Problem], *, run: Path | None) -> Answers:
     """Search every problem under `config.search`; with `run`, by the weights which that run learned."""
-    system = assemble.assemble(config.model, config.engine, seed=config.seed)
-    transitions = Transitions() if run is None else _learned(run, system, config)
+    temperature = config.thoughts.temperature
+    with assemble.assemble(config.model, config.engine, seed=config.seed, temperature=temperature) as system:
+        if run is not None:
+            transitions = _learned(run, system, config)
+        else:
+            assemble.check_serves(system)
+            transitions = Transitions()
+        return _search(config, problems, system, transitions)
+
+
+def _search(
+    config: RunConfig, problems: Sequence[Problem], system: assemble.System, transitions: Transitions
+) -> Answers:
     expander = assemble.expander(system, config.thoughts)
-    rates = Rates()
+    rates = Rates(system.engine)
     searches = bar(len(problems), "search", "problem")
     seconds = [0.0] * len(problems)
 
@@ -62,7 +81,9 @@ def answer(config: RunConfig, problems: Sequence[Problem], *, run: Path | None) 
         on_tree=on_tree,
     )
     searches.close()
-    return [Answered(p, tree, vote(tree), s) for p, tree, s in zip(problems, trees, seconds, strict=True)]
+    line, numbers = rates.line, rates.numbers
+    found = [Answered(p, tree, vote(tree), s) for p, tree, s in zip(problems, trees, seconds, strict=True)]
+    return Answers(found, line, numbers)
 
 
 def settings_of_run(run: Path) -> dict[str, Any]:
@@ -75,7 +96,7 @@ def settings_of_run(run: Path) -> dict[str, Any]:
 
 
 def _learned(run: Path, system: assemble.System, config: RunConfig) -> Transitions:
-    """Put the run's last weights into the model and give its transition statistics."""
+    """Put the run's last weights into model and engine, and give its transition statistics."""
     checkpoint = latest_checkpoint(run / "checkpoints")
     if checkpoint is None:
         raise RunError(f"{run} has no whole checkpoint yet; let the run finish an iteration")
@@ -84,6 +105,7 @@ def _learned(run: Path, system: assemble.System, config: RunConfig) -> Transitio
         loaded.model, loaded.special, replace(config.learner, kl_weight=0.0), pad_id=loaded.pad_id
     )
     state = load_checkpoint(checkpoint, learner)
+    assemble.publish(system, state["iteration"])
     transitions = Transitions()
     transitions.restore(state["transitions"])
     return transitions

@@ -34,7 +34,7 @@ def parser_of(command: str, description: str, config: type[object] | None = None
 def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     """The arguments as given; ConfigError with one line, naming the nearest key for an unknown one."""
     try:
-        return parser.parse_args(_sets_by_name(arguments))
+        return parser.parse_args(_written_out(arguments))
     except ArgumentError as error:
         raise ConfigError(_one_line(str(error), parser)) from None
 
@@ -68,27 +68,30 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def _sets_by_name(arguments: list[str]) -> list[str]:
-    """`--problems a,b` as the list of problem sets it is short for."""
-    flags = ("--problems", "--evaluation.problems")
+def _written_out(arguments: list[str]) -> list[str]:
+    """`--problems a,b` and `--engine.urls a,b` as the lists they are short for."""
     out: list[str] = []
     for argument in arguments:
         flag, equals, value = argument.partition("=")
-        if equals and flag in flags:
-            out += [flag, _named_sets(value)]
-        elif out and out[-1] in flags:
-            out.append(_named_sets(argument))
+        if equals and flag in _LISTS:
+            out += [flag, _listed(flag, value)]
+        elif out and out[-1] in _LISTS:
+            out.append(_listed(out[-1], argument))
         else:
             out.append(argument)
     return out
 
 
-def _named_sets(value: str) -> str:
+def _listed(flag: str, value: str) -> str:
     if value.lstrip().startswith(("[", "{")):
         return value
-    return json.dumps([{"name": name.strip()} for name in value.split(",") if name.strip()])
+    key = _LISTS[flag]
+    items = [item.strip() for item in value.split(",") if item.strip()]
+    return json.dumps(items if key is None else [{key: item} for item in items])
 
 
+# Flags of lists, and the key that an item of each is short for.
+_LISTS = {"--problems": "name", "--evaluation.problems": "name", "--engine.urls": None}
 _UNKNOWN = (
     re.compile(r"unrecognized arguments: (?:--)?(?P<key>[\w.+-]+)"),
     re.compile(r"Option '(?P<key>[^']+)' is not accepted"),
@@ -96,6 +99,10 @@ _UNKNOWN = (
     re.compile(r"[Kk]ey '(?P<key>[^']+)' is not expected"),
     re.compile(r"No action for key \W?(?P<key>[\w.]+)"),
     re.compile(r"Unrecognized option(?:s|\(s\))?:? '?(?P<key>[\w.]+)"),
+)
+_CHOICE = re.compile(
+    r'Parser key "(?P<key>[^"]+)":.*?Literal\[(?P<choices>[^]]*)\].*(?:Got|Given) value: (?P<value>.*)',
+    re.DOTALL,
 )
 
 
@@ -110,6 +117,10 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
             parts = {part for name in known for part in name.split(".")} | _SET_KEYS
             guess = nearest(key, known) or nearest(key.rpartition(".")[2], parts)
             return f"unknown setting {key!r}{guess or '; `--help` lists the settings'}"
+    match = _CHOICE.search(message)
+    if match is not None:
+        choices = match["choices"].replace("'", "")
+        return f"{match['key']} must be one of {choices}, got {match['value']}"
     return " ".join(message.split())
 
 

@@ -14,7 +14,7 @@ from llama_o1.config import RunConfig, SftConfig
 from llama_o1.errors import ConfigError, ProblemError, RunError
 
 if TYPE_CHECKING:
-    from llama_o1.answer import Answered
+    from llama_o1.answer import Answered, Answers
     from llama_o1.tasks.problem import Problem
 
 
@@ -55,10 +55,11 @@ def search(arguments: list[str]) -> int:
     _check_writable(outputs)
     from llama_o1.answer import answer
 
-    answered = answer(config, problems, run=None if run is None else Path(run))
-    for one in answered:
+    answers = answer(config, problems, run=None if run is None else Path(run))
+    for one in answers.answered:
         _print(_shown(one, plain=extra["plain"]))
-    _write(answered, extra["json"], extra["html"])
+    _print(f"engine: {answers.line}")
+    _write(answers, extra["json"], extra["html"])
     return 0
 
 
@@ -189,14 +190,14 @@ def _shown(one: Answered, *, plain: bool) -> str:
     )
 
 
-def _write(answered: Sequence[Answered], json_file: str | None, html_file: str | None) -> None:
+def _write(answers: Answers, json_file: str | None, html_file: str | None) -> None:
     from llama_o1.run import write_whole
     from tree.record import write_rows
     from tree.view import html_page
 
-    rows = [one.row() for one in answered]
+    rows = [one.row() for one in answers.answered]
     if json_file is not None:
-        write_rows(json_file, rows)
+        write_rows(json_file, ({**row, "engine": answers.engine} for row in rows))
         _print(f"wrote {json_file}")
     if html_file is not None:
         write_whole(Path(html_file), html_page(rows, "LLaMA-O1 search"))

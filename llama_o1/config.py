@@ -33,22 +33,66 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How thoughts are sampled."""
+    """Who samples thoughts, and how."""
 
+    name: Literal["local", "vllm", "server"] = "local"
+    """`local`: torch in this process, on the learner's own weights. `vllm`: vLLM in this process. `server`:
+    OpenAI-compatible servers that run already, at `urls`."""
     slots: int = 64
     """Samples worked on at once."""
-    cache_mb: int = 1024
-    """Key-value cache of prefixes that may be continued."""
+    cache_mb: int | None = None
+    """Key-value cache of prefixes that may be continued; null: 1024, and for vllm on a GPU what `gpu_memory`
+    leaves. Not of servers."""
     threads: int = 0
-    """CPU threads while sampling, small models are fastest with 1; 0: as many as there are cores."""
+    """CPU threads of the local engine, small models are fastest with 1; 0: as many as there are cores."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Of the weights that sample; null: the learner's for local, for vllm float32 on a CPU and bfloat16 on a
+    GPU. Servers have their own."""
+    max_context: int | None = None
+    """Tokens of a problem and one line of thoughts; null: all that the model or the server has room for."""
+    urls: tuple[str, ...] = ()
+    """Servers of one model: `--engine.urls http://a:8000,http://b:8000`."""
+    timeout_s: float = 120.0
+    """Seconds a server may take for one answer."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the servers' key, which itself is written nowhere."""
+    gpu_memory: float = 0.9
+    """Share of a GPU's memory that vllm takes; a learner on the same GPU needs the rest, or `sleep`."""
+    sleep: bool = False
+    """Let vllm free its GPU while the learner learns."""
 
     def __post_init__(self) -> None:
-        """Refuse an engine without a slot."""
+        """Refuse counts without a meaning and settings that the named engine does not have."""
         if self.slots < 1:
             raise ConfigError(f"engine.slots must be at least 1, got {self.slots}")
-        if self.cache_mb < 0 or self.threads < 0:
+        for name, least in (("cache_mb", int(self.name == "vllm")), ("threads", 0), ("max_context", 1)):
+            count = getattr(self, name)
+            if count is not None and count < least:
+                raise ConfigError(f"engine.{name} must be at least {least}, got {count}")
+        if not 0 < self.gpu_memory <= 1:
+            raise ConfigError(f"engine.gpu_memory must be above 0 and at most 1, got {self.gpu_memory}")
+        if not 0 < self.timeout_s < float("inf"):
+            raise ConfigError(f"engine.timeout_s must be above 0 and finite, got {self.timeout_s}")
+        self._check_fields_of_the_engine()
+
+    def _check_fields_of_the_engine(self) -> None:
+        if self.name == "server" and not self.urls:
             raise ConfigError(
-                f"engine.cache_mb and engine.threads must be at least 0, got {self.cache_mb}, {self.threads}"
+                "engine.name server needs engine.urls, got none; give --engine.urls http://localhost:8000"
+            )
+        owned = {"server": ("urls", "api_key_env"), "vllm": ("sleep",)}
+        for owner, names in owned.items():
+            for name in names:
+                value = getattr(self, name)
+                if self.name != owner and value:
+                    raise ConfigError(
+                        f"engine.{name} is for engine.name {owner}, got engine.name {self.name}; "
+                        f"set engine.name {owner} or leave out engine.{name}"
+                    )
+        if self.name == "server" and self.dtype is not None:
+            raise ConfigError(
+                f"engine.dtype is chosen where a server is started, got {self.dtype} for a server; "
+                "start it with --dtype and leave out engine.dtype"
             )
 
 

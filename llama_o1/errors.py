@@ -5,7 +5,7 @@
     |- ProblemError    a problem file, a built-in name or a data set cannot be read
     |- ModelError      a model folder is missing, damaged or lacks our tokens
     |- RecordError     a written tree or OpenLongCoT record does not parse
-    |- EngineError     a request cannot be served
+    |- EngineError     an engine cannot be had, or a request cannot be served
     `- RunError        a run folder is in the way, damaged or not a run
 
 `replay.ReplayError` stands apart, because replay/ knows nothing of this package; the command line
@@ -34,7 +34,7 @@ class RecordError(LlamaO1Error):
 
 
 class EngineError(LlamaO1Error):
-    """A request cannot be served."""
+    """An engine cannot be had, or a request cannot be served."""
 
 
 class RunError(LlamaO1Error):

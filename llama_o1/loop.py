@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -68,26 +69,37 @@ class Run:
         self.held_out = held_out(config)
         for wanted in config.problems:
             select(replace(wanted, limit=1), "train", config.columns, config.skip_bad_lines)
-        self.system = assemble.assemble(config.model, config.engine, seed=config.seed)
-        self.expander = assemble.expander(self.system, config.thoughts)
-        self.expander.limits(config.search.budget_tokens)
-        loaded = self.system.loaded
-        self.learner = Learner(loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id)
-        self.folder = begin(config)
-        self.progress = Progress()
-        self.replay = PrioritizedReplayBuffer(
-            self.folder.replay,
-            capacity=config.replay.capacity,
-            alpha=config.replay.alpha,
-            max_lag=config.replay.max_lag,
-            durability=config.replay.durability,
-        )
+        with ExitStack() as opened:
+            self.system = opened.enter_context(
+                assemble.assemble(
+                    config.model, config.engine, seed=config.seed, temperature=config.thoughts.temperature
+                )
+            )
+            self.expander = assemble.expander(self.system, config.thoughts)
+            self.expander.limits(config.search.budget_tokens)
+            loaded = self.system.loaded
+            self.learner = Learner(loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id)
+            self.folder = begin(config)
+            self.system.weights.keep_in(self.folder.engine_weights)
+            self.progress = Progress()
+            self.replay = opened.enter_context(
+                PrioritizedReplayBuffer(
+                    self.folder.replay,
+                    capacity=config.replay.capacity,
+                    alpha=config.replay.alpha,
+                    max_lag=config.replay.max_lag,
+                    durability=config.replay.durability,
+                )
+            )
+            self._opened = opened.pop_all()
 
     def train(self) -> str:
-        """Run all iterations that are left; what changed, in plain words."""
+        """Run all iterations that are left and close everything; what changed, in plain words."""
         config = self.config
-        with self.replay, logging_redirect_tqdm():
-            if not self._restore():
+        with self._opened, logging_redirect_tqdm():
+            restored = self._restore()
+            assemble.publish(self.system, self.progress.iteration)
+            if not restored:
                 self._evaluate("before", with_search=True)
                 self._checkpoint()
             problems = self._problems()
@@ -96,7 +108,8 @@ class Run:
             while self.progress.iteration < config.iterations:
                 self.progress.iteration += 1
                 self._self_play(list(islice(problems, config.problems_per_iteration)))
-                self._learn()
+                with assemble.resting(self.system):
+                    self._learn()
                 self._after_iteration()
                 iterations.update()
             iterations.close()
@@ -117,7 +130,6 @@ class Run:
         self.progress = Progress.of(state)
         self.replay.rewind(state["replay"])
         self.folder.forget_after(self.progress.iteration)
-        self.system.engine.load(self.system.loaded.model, self.progress.iteration)
         log.info("resumed after iteration %d of %d", self.progress.iteration, self.config.iterations)
         return True
 
@@ -131,7 +143,9 @@ class Run:
     def _self_play(self, problems: Sequence[Problem]) -> None:
         """Search every problem at once, then keep what the trees teach."""
         config, iteration = self.config, self.progress.iteration
-        rates = Rates()
+        # What an evaluation left in the cache changes last bits, and a resumed run has not made it.
+        self.system.engine.load(None, iteration - 1)
+        rates = Rates(self.system.engine)
         searches = bar(len(problems), f"self-play {iteration}", "tree", position=1)
 
         def on_tree(_: int, tree: Tree) -> None:
@@ -149,20 +163,19 @@ class Run:
             on_tree=on_tree,
         )
         searches.close()
+        numbers, line = rates.numbers, rates.line
         for tree in trees:
             record_transitions(tree, self.progress.transitions)
         self._remember(problems, trees)
         figures = play_figures(trees)
-        self.folder.log(
-            step=iteration, version=iteration - 1, phase="play", **figures, seconds=round(rates.seconds, 3)
-        )
+        self.folder.log(step=iteration, version=iteration - 1, phase="play", **figures, **numbers)
         log.info(
-            "iteration %d: %d trees, %d nodes, %d tokens (%.0f tokens/s), %.0f %% of conclusions right",
+            "iteration %d: %d trees, %d nodes, %d tokens (%s), %.0f %% of conclusions right",
             iteration,
             len(trees),
             rates.nodes,
-            rates.tokens,
-            rates.tokens / rates.seconds,
+            figures["tokens"],
+            line,
             100 * figures["right"],
         )
 
@@ -220,7 +233,7 @@ class Run:
 
     def _after_iteration(self) -> None:
         config, iteration = self.config, self.progress.iteration
-        self.system.engine.load(self.system.loaded.model, iteration)
+        assemble.publish(self.system, iteration)
         last = iteration == config.iterations
         if last:
             self._evaluate("after", with_search=True)
@@ -248,7 +261,7 @@ class Run:
         temperature: float,
     ) -> None:
         iteration = self.progress.iteration
-        rates = Rates()
+        rates = Rates(self.system.engine)
         trees = bar(sum(map(len, sets.values())), f"evaluate {name}", "problem", position=1)
 
         def on_tree(_: int, tree: Tree) -> None:
@@ -267,6 +280,7 @@ class Run:
             on_tree=on_tree,
         )
         trees.close()
+        numbers, line = rates.numbers, rates.line
         for set_name, score in scores.items():
             looked = Looked(when, iteration, name, set_name, score.correct, score.tokens)
             self.progress.history.looks.append(looked)
@@ -276,8 +290,9 @@ class Run:
                 accuracy=accuracy.mean, low=accuracy.low, high=accuracy.high,
                 problems=len(score.correct), tokens=score.tokens, nodes=score.nodes,
             )  # fmt: skip
+        self.folder.log(step=iteration, version=iteration, phase="evaluate_engine", method=name, **numbers)
         shown = ", ".join(f"{set_name} {100 * s.accuracy.mean:.1f} %" for set_name, s in scores.items())
-        log.info("held-out accuracy %s training, %s: %s", when, name, shown)
+        log.info("held-out accuracy %s training, %s: %s (%s)", when, name, shown, line)
 
     def _checkpoint(self) -> None:
         state = self.progress.state(self.replay.mark())

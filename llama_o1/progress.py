@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from llama_o1.engine.protocol import Engine, EngineFigures
 from tree.node import Tree
 
 
@@ -25,17 +26,17 @@ def bar(total: int, label: str, unit: str, *, position: int = 0) -> Any:
 
 
 class Rates:
-    """Nodes and tokens a second since this was made."""
+    """What an engine did since this was made, and the rates that follow from the clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._before = engine.figures()
         self._began = time.perf_counter()
         self.nodes = 0
-        self.tokens = 0
 
     def add(self, tree: Tree) -> None:
         """Count a finished tree."""
         self.nodes += len(tree.nodes) - 1
-        self.tokens += tree.tokens_used
 
     @property
     def seconds(self) -> float:
@@ -43,9 +44,44 @@ class Rates:
         return max(time.perf_counter() - self._began, 1e-9)
 
     @property
+    def figures(self) -> EngineFigures:
+        """The engine's counters since this was made."""
+        return self._engine.figures().since(self._before)
+
+    @property
     def shown(self) -> dict[str, str]:
         """The rates for a progress bar."""
+        figures = self.figures
         return {
+            "tokens/s": f"{figures.tokens / self.seconds:.0f}",
+            "slots": f"{figures.running}/{figures.slots}",
+            "queue": f"{figures.waiting}",
+            "busy": f"{figures.occupancy:.0%}",
+            "cached": f"{figures.cache_hit:.0%}",
             "nodes/s": f"{self.nodes / self.seconds:.0f}",
-            "tokens/s": f"{self.tokens / self.seconds:.0f}",
+        }
+
+    @property
+    def line(self) -> str:
+        """The rates for a log line."""
+        figures = self.figures
+        return (
+            f"{figures.tokens / self.seconds:.0f} tokens/s, slots {figures.occupancy:.0%} busy, "
+            f"{figures.cache_hit:.0%} of context tokens cached"
+        )
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The figures and rates as flat numbers."""
+        figures, seconds = self.figures, self.seconds
+        return {
+            "seconds": round(seconds, 3),
+            "tokens_per_s": round(figures.tokens / seconds, 1),
+            "occupancy": round(figures.occupancy, 4),
+            "cache_hit": round(figures.cache_hit, 4),
+            "sampled_tokens": figures.sampled_tokens,
+            "forced_tokens": figures.forced_tokens,
+            "prefilled_tokens": figures.prefilled_tokens,
+            "cached_tokens": figures.cached_tokens,
+            "slots": figures.slots,
         }

@@ -1,6 +1,7 @@
 """RunFolder: where everything of one run lies, and the rules of beginning and resuming it.
 
-config.yaml (resolved), metrics.jsonl, trees/, replay/, checkpoints/, report/.
+config.yaml (resolved), metrics.jsonl, trees/, replay/, checkpoints/, report/, and engine_weights/ where an
+engine does not share the learner's.
 """
 
 from __future__ import annotations
@@ -51,6 +52,11 @@ class RunFolder:
     def report(self) -> Path:
         """What the run came to."""
         return self.path / "report"
+
+    @property
+    def engine_weights(self) -> Path:
+        """The weights that an engine beside the learner samples by."""
+        return self.path / "engine_weights"
 
     def trees_of(self, iteration: int) -> Path:
         """The tree rows of one iteration."""

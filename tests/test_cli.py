@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import pytest
 
@@ -73,11 +74,41 @@ def test_an_unknown_key_of_a_config_file_names_the_nearest(capsys, tmp_path, tex
         ("--search.budget_tokens", "many", "many"),
         ("--evaluation.every", "0", "at least 1, got 0"),
         ("--problems", "gsm9k", "gsm8k"),
+        ("--engine.name", "sglang", "one of local, vllm, server, got sglang"),
+        ("--engine.name", "server", "needs engine.urls, got none"),
+        (
+            "--engine.urls",
+            "http://127.0.0.1:9",
+            "engine.urls is for engine.name server, got engine.name local",
+        ),
+        ("--engine.api_key_env", "KEY", "engine.api_key_env is for engine.name server"),
+        ("--engine.sleep", "true", "engine.sleep is for engine.name vllm"),
+        ("--engine.dtype", "float16", "one of float32, bfloat16, got float16"),
+        ("--engine.max_context", "9999", "to the model's 512 positions, got 9999"),
+        ("--engine.max_context", "0", "at least 1, got 0"),
+        ("--engine.cache_mb", "-1", "at least 0, got -1"),
+        ("--engine.gpu_memory", "1.5", "at most 1, got 1.5"),
+        ("--engine.timeout_s", "0", "above 0 and finite, got 0"),
     ],
 )
 def test_a_value_out_of_range_is_named(capsys, tmp_path, tiny_model, flag, value, words):
     run = ("--run_dir", tmp_path / "run", "--model.path", tiny_model)
     assert words in refused(capsys, "train", *run, flag, value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_server_that_does_not_answer_is_named_before_a_run_is_begun(capsys, tmp_path, tiny_model):
+    run = ("train", "--run_dir", tmp_path / "run", "--model.path", tiny_model, "--engine.name", "server")
+    servers = ("--engine.urls", "http://127.0.0.1:9,http://127.0.0.1:10")
+    assert "no server answers at http://127.0.0.1:9" in refused(capsys, *run, *servers)
+    assert "start it with --dtype" in refused(capsys, *run, *servers, "--engine.dtype", "bfloat16")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
+def test_an_engine_that_is_not_installed_names_its_extra_before_a_run_is_begun(capsys, tmp_path, tiny_model):
+    run = ("train", "--run_dir", tmp_path / "run", "--model.path", tiny_model)
+    assert 'pip install -e ".[vllm]"' in refused(capsys, *run, "--engine.name", "vllm")
     assert not (tmp_path / "run").exists()
 
 
@@ -144,6 +175,8 @@ def test_a_search_prints_its_answer_and_writes_json_and_one_offline_page(capsys,
     wanted = {"id", "parent", "action", "text", "visits", "value", "prior", "terminal"}
     assert all(wanted <= node.keys() for node in row["nodes"])
     assert row["tokens_used"] <= 250
+    assert {"occupancy", "cache_hit", "tokens_per_s", "sampled_tokens"} <= row["engine"].keys()
+    assert f"slots {row['engine']['occupancy']:.0%} busy" in printed
     html = page.read_text()
     assert "http://" not in html
     assert "https://" not in html

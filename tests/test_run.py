@@ -178,7 +178,7 @@ def weights(checkpoint: Path) -> str:
 def learned(folder: Path) -> list[dict]:
     """The learner's metrics, which hold no clock."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["phase"] != "play"]
+    return [line for line in lines if line["phase"] in ("learn", "evaluate")]
 
 
 def trees(folder: Path, iteration: int) -> str:

@@ -136,7 +136,7 @@ class Runs:
                 seed=self._seed(repeat),
                 on_tree=lambda index, tree: None,
             )
-            return _tokens(engine.figures())
+            return engine.figures().tokens
 
         spent = timed(work)
         self._requests = engine.requests
@@ -150,8 +150,8 @@ class Runs:
         engine, requests = self._engine(), self._requests
         self._submit_all(engine, _longest_contexts(requests))
         before = engine.figures()
-        spent = timed(lambda: self._submit_all(engine, requests) - _tokens(before))
-        self.replayed.append(_since(engine.figures(), before))
+        spent = timed(lambda: self._submit_all(engine, requests) - before.tokens)
+        self.replayed.append(engine.figures().since(before))
         engine.close()
         return spent
 
@@ -199,7 +199,7 @@ class Runs:
         left = len(requests)
         while left:
             left -= len(engine.poll())
-        return _tokens(engine.figures())
+        return engine.figures().tokens
 
 
 def _longest_contexts(requests: list[Request]) -> list[Request]:
@@ -211,16 +211,6 @@ def _longest_contexts(requests: list[Request]) -> list[Request]:
         if following[: len(context)] != context
     ]
     return [Request(context, 0, seed=0, rating=(0, 1)) for context in ends]
-
-
-def _since(now: EngineFigures, before: EngineFigures) -> EngineFigures:
-    """What was counted between the two."""
-    counted = {name: value - getattr(before, name) for name, value in asdict(now).items() if name != "slots"}
-    return EngineFigures(**counted, slots=now.slots)
-
-
-def _tokens(figures: EngineFigures) -> int:
-    return figures.sampled_tokens + figures.forced_tokens
 
 
 def _nodes(measured: Measured, runs: Runs) -> Measured:
@@ -247,19 +237,14 @@ def _figures(measured: Measured, runs: Runs, overhead: float) -> dict[str, float
     simulations = [sum(tree.simulations for tree in trees) for trees in runs.trees]
     costs = [one.cpu_s / n * 1e6 for one, n in zip(measured.spent[SEARCH], simulations, strict=True)]
     found: dict[str, Any] = {
-        "occupancy": figures.slot_steps / (figures.steps * figures.slots),
-        "replay_occupancy": replayed.slot_steps / (replayed.steps * replayed.slots),
-        "cached_share": _cached(figures),
-        "replay_cached_share": _cached(replayed),
-        "same_tokens": float(_tokens(figures) == _tokens(replayed)),
-        "forced_share": figures.forced_tokens / _tokens(figures),
-        "tokens_per_node": _tokens(figures) / _count(runs.trees[-1]),
+        "occupancy": figures.occupancy,
+        "replay_occupancy": replayed.occupancy,
+        "cached_share": figures.cache_hit,
+        "replay_cached_share": replayed.cache_hit,
+        "same_tokens": float(figures.tokens == replayed.tokens),
+        "forced_share": figures.forced_tokens / figures.tokens,
+        "tokens_per_node": figures.tokens / _count(runs.trees[-1]),
         "us_per_simulation": median(costs),
         "overhead_share": overhead / median(costs),
     }
     return found
-
-
-def _cached(figures: EngineFigures) -> float:
-    """Share of the contexts' tokens that came from the prefix cache."""
-    return figures.cached_tokens / max(1, figures.cached_tokens + figures.prefilled_tokens)

@@ -35,8 +35,8 @@ class Counters:
         self.sampled_tokens += sampled
         self.forced_tokens += len(row.sampled) - sampled
 
-    def figures(self, slots: int) -> EngineFigures:
-        """The counters, frozen."""
+    def figures(self, slots: int, running: int, waiting: int) -> EngineFigures:
+        """The counters, frozen, and how full the engine is."""
         return EngineFigures(
             sampled_tokens=self.sampled_tokens,
             forced_tokens=self.forced_tokens,
@@ -45,4 +45,6 @@ class Counters:
             steps=self.steps,
             slot_steps=self.slot_steps,
             slots=slots,
+            running=running,
+            waiting=waiting,
         )

@@ -84,9 +84,9 @@ class FakeEngine:
         self._queue.version = version
 
     def figures(self) -> EngineFigures:
-        """The counters so far."""
+        """The counters so far, and how full the engine is."""
         self._check_open()
-        return self._queue.counters.figures(self._slots)
+        return self._queue.counters.figures(self._slots, 0, len(self._queue.waiting))
 
     def close(self) -> None:
         """Later calls are errors."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,10 @@ from llama_o1.errors import EngineError
 
 
 class LocalEngine:
-    """An `Engine` over a torch module, which a learner may share: nothing of it is copied or changed."""
+    """An `Engine` over a torch module, which a learner may share: nothing of it is copied or changed.
+
+    Only with a `dtype` other than the module's does it work on a copy, which `load` brings up to date.
+    """
 
     def __init__(
         self,
@@ -33,16 +37,18 @@ class LocalEngine:
         max_context: int | None = None,
         cache_bytes: int = 1 << 30,
         threads: int = 0,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """`max_context` None: the model's own; `cache_bytes` limits the prefix cache, 0 turns it off.
 
-        `threads`: CPU threads while the engine works; 0: as many as torch has.
+        `threads`: CPU threads while the engine works; 0: as many as torch has. `dtype` None: the model's own.
         """
         if slots < 1:
             raise EngineError(f"slots must be at least 1, got {slots}")
         self._threads = threads
         self._slots = slots
         self._cache_bytes = cache_bytes
+        self._dtype = dtype
         self._queue = RequestQueue(_vocab_size(model), _max_context(model, max_context))
         self._closed = False
         self._take(model)
@@ -78,28 +84,32 @@ class LocalEngine:
         self._sweep()
 
     def load(self, weights: object, version: int) -> None:
-        """Take a module (None: the one there is, changed in place) as this version."""
+        """Take a module (None: the one there is, changed in place) as this version.
+
+        Nothing is copied, unless the engine's dtype is another than the module's.
+        """
         self._check_open()
         self._queue.check_idle()
         if weights is not None and not isinstance(weights, nn.Module):
             raise EngineError(f"weights must be a torch module or None, got {type(weights).__name__}")
-        if weights is not None and weights is not self._model:
+        if weights is not None and weights is not self._given:
             self._check_fit(weights)
             self._take(weights)
+        elif self._model is not self._given:
+            _copy_weights(self._given, self._model)
         self._batch.clear_cache()
         self._queue.version = version
 
     def figures(self) -> EngineFigures:
-        """The counters so far."""
+        """The counters so far, and how full the engine is."""
         self._check_open()
-        return self._queue.counters.figures(self._slots)
+        return self._queue.counters.figures(self._slots, len(self._batch.rows), len(self._queue.waiting))
 
     def close(self) -> None:
         """Free the model and all keys and values; later calls are errors."""
         self._closed = True
-        self.__dict__.pop("_model", None)
-        self.__dict__.pop("_batch", None)
-        self.__dict__.pop("_modules", None)
+        for name in ("_given", "_model", "_modules", "_batch"):
+            self.__dict__.pop(name, None)
 
     def _step(self) -> None:
         """Admit, feed, draw: one forward pass."""
@@ -154,10 +164,11 @@ class LocalEngine:
                 self._batch.release(row)
 
     def _take(self, model: nn.Module) -> None:
-        self._model = model
-        self._modules = list(model.modules())
+        self._given = model
+        self._model = model if self._dtype in (None, _dtype(model)) else _cast(model, self._dtype)
+        self._modules = list(self._model.modules())
         with torch.no_grad(), _evaluating(self._modules):
-            forward = make_forward(model)
+            forward = make_forward(self._model)
         self._batch = Batch(forward, self._slots, self._cache_bytes)
 
     def _check_fit(self, model: nn.Module) -> None:
@@ -171,6 +182,27 @@ class LocalEngine:
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError("the engine is closed; make a new one")
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next(model.parameters()).dtype
+
+
+def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy with parameters of this dtype. Buffers stay: rotary frequencies need their precision."""
+    copied = deepcopy(model)
+    for parameter in copied.parameters():
+        parameter.requires_grad_(False)
+        parameter.data = parameter.data.to(dtype)
+    return copied
+
+
+def _copy_weights(given: nn.Module, copied: nn.Module) -> None:
+    """Make the weights of the copy those of the given module, in the copy's dtype."""
+    now = given.state_dict()
+    with torch.no_grad():
+        for name, tensor in copied.state_dict().items():
+            tensor.copy_(now[name])
 
 
 def _vocab_size(model: nn.Module) -> int:

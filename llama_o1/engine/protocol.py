@@ -7,7 +7,7 @@ Letters of a shape: T tokens of one sample (forced and sampled).
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -119,7 +119,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class EngineFigures:
-    """Counters since the engine was made; rates are left to whoever has a clock."""
+    """Counters since the engine was made, and how full it is now; rates are left to whoever has a clock."""
 
     sampled_tokens: int
     forced_tokens: int
@@ -128,6 +128,36 @@ class EngineFigures:
     steps: int  # decode steps
     slot_steps: int  # rows that did work, summed over steps
     slots: int  # rows the engine can hold at once
+    running: int = 0  # rows that are in a slot now
+    waiting: int = 0  # rows that are queued now
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of finished samples."""
+        return self.sampled_tokens + self.forced_tokens
+
+    @property
+    def occupancy(self) -> float:
+        """Mean share of the slots that did work in a step, in [0, 1]; 0 before the first step."""
+        return self.slot_steps / (self.steps * self.slots) if self.steps else 0.0
+
+    @property
+    def cache_hit(self) -> float:
+        """Share of context tokens that needed no forward pass, in [0, 1]; 0 before the first context."""
+        context_tokens = self.cached_tokens + self.prefilled_tokens
+        return self.cached_tokens / context_tokens if context_tokens else 0.0
+
+    def since(self, before: EngineFigures) -> EngineFigures:
+        """What was counted since `before`; slots, running and waiting are those of now."""
+        counters = (
+            "sampled_tokens",
+            "forced_tokens",
+            "prefilled_tokens",
+            "cached_tokens",
+            "steps",
+            "slot_steps",
+        )
+        return replace(self, **{name: getattr(self, name) - getattr(before, name) for name in counters})
 
 
 class Engine(Protocol):
@@ -167,7 +197,7 @@ class Engine(Protocol):
         ...
 
     def figures(self) -> EngineFigures:
-        """The counters so far."""
+        """The counters so far, and how full the engine is."""
         ...
 
     def close(self) -> None:

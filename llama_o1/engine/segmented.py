@@ -130,9 +130,9 @@ class SegmentedEngine:
         self._queue.version = version
 
     def figures(self) -> EngineFigures:
-        """The counters so far."""
+        """The counters so far, and how full the engine is."""
         self._check_open()
-        return self._queue.counters.figures(self._slots)
+        return self._queue.counters.figures(self._slots, len(self._running), len(self._queue.waiting))
 
     def close(self) -> None:
         """Free the backend; later calls are errors."""

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import random
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ _OURS = {
     "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",  # see `max_model_len` below
     "VLLM_NO_USAGE_STATS": "1",
 }
+_SHY = "llvmlite.binding.ffi"  # numba's; vLLM 0.32 looks into all modules, and this one holds what breaks it
 _open: list[VllmBackend] = []  # of this process: they share vLLM's process groups, which the last one ends
 
 
@@ -268,12 +270,13 @@ def _max_context(config: Any, wanted: int | None) -> int:
 
 @contextmanager
 def _contained() -> Iterator[None]:
-    """Lets vLLM start without a trace: environment, generators and thread setter are put back after it.
+    """Lets vLLM start without a trace: environment, generators, modules and thread setter are put back.
 
     Its log shows errors only, unless VLLM_LOGGING_LEVEL says otherwise.
     """
     environment, set_num_threads = dict(os.environ), torch.set_num_threads
     draws = random.getstate(), np.random.get_state()
+    shy = sys.modules.pop(_SHY, None)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.update(_OURS)
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"].upper())
@@ -285,6 +288,8 @@ def _contained() -> Iterator[None]:
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)
+        if shy is not None:
+            sys.modules[_SHY] = shy
         torch.set_num_threads = set_num_threads
         random.setstate(draws[0])
         np.random.set_state(draws[1])
