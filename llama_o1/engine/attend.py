@@ -22,8 +22,10 @@ from torch import Tensor
 from llama_o1.engine.few import Few, attend_few
 from llama_o1.engine.kv import KeyValues, Range, position_of, positions_of
 
-_FEW = 16  # new tokens of a row up to which its past is read for each of them
-_SHEET = 64  # new tokens up to which blocks are padded to one length, which costs less than a call each
+FEW = 16  # new tokens of a row up to which its past is read for each of them
+_SHEET = (
+    128  # width to which blocks are padded and cut: less than a call each, and no work above the diagonal
+)
 
 
 class Feed(NamedTuple):
@@ -49,7 +51,7 @@ class _Block(NamedTuple):
 
 
 class _Sheet(NamedTuple):
-    """Blocks of like lengths, padded to the longest by repeating their last token."""
+    """Pieces of blocks, padded to the longest by repeating their last token."""
 
     tokens: Tensor  # [R, Q] of `flat`
     kept: Tensor  # of R * Q, those that are not padding
@@ -74,10 +76,10 @@ class Plan:
         few: list[tuple[int, int, int]] = []  # place in `flat`, position in the row, row
         blocks: list[_Block] = []
         # Blocks with one prefix are neighbours, so that they are one slice.
-        order = sorted(range(len(feeds)), key=lambda i: (_news(feeds[i]) < _FEW, feeds[i].prefix))
+        order = sorted(range(len(feeds)), key=lambda i: (_news(feeds[i]) < FEW, feeds[i].prefix))
         for row in order:
             feed, here, count = feeds[row], len(self.flat), _news(feeds[row])
-            if count < _FEW:
+            if count < FEW:
                 few += [(here + i, feed.start + i, row) for i in range(count)]
             else:
                 blocks.append(_Block(here, count, feed))
@@ -100,7 +102,9 @@ class Plan:
         self._ranges = np.fromiter(numbers, dtype=np.int64).reshape(-1, 2)
         self._blocks = blocks
         self._prefixes = _prefixes(blocks, memory.device)
-        self._sheet = _sheet([block for block in blocks if block.length <= _SHEET], memory.device)
+        self._chunks = _chunks(blocks)
+        if blocks:
+            self._sheet = _sheet(blocks, memory.device)
 
     def attend(
         self,
@@ -159,27 +163,23 @@ class Plan:
     ) -> None:
         """Fill `output` for the tokens of blocks: what is new in their rows, then what they continue."""
         sums = torch.empty(output.shape[:2], device=output.device)
-        for block in self._blocks:
-            if block.length > _SHEET:
-                here = block.tokens
-                part, part_sums = attention(
-                    queries[here][None], new_keys[here][None], new_values[here][None], True, scaling, softcap
-                )
-                output[here], sums[here] = part[0], part_sums[0]
-        if self._sheet is not None:
-            tokens, kept = self._sheet
+        tokens, kept = self._sheet
+        part, part_sums = attention(
+            queries[tokens], new_keys[tokens], new_values[tokens], True, scaling, softcap
+        )
+        places = tokens.flatten()[kept]
+        output[places], sums[places] = part.flatten(0, 1)[kept], part_sums.flatten(0, 1)[kept]
+        for before, here in self._chunks:
             part, part_sums = attention(
-                queries[tokens], new_keys[tokens], new_values[tokens], True, scaling, softcap
+                queries[here][None], new_keys[before][None], new_values[before][None], None, scaling, softcap
             )
-            places = tokens.flatten()[kept]
-            output[places], sums[places] = part.flatten(0, 1)[kept], part_sums.flatten(0, 1)[kept]
+            _join(output, sums, here, part[0], part_sums[0])
         keys, values = self._memory.layer(self._layer)
         for positions, here in self._prefixes:
             above, above_sums = attention(
                 queries[here][None], keys[positions][None], values[positions][None], None, scaling, softcap
             )
-            share = torch.sigmoid(above_sums[0] - sums[here])[..., None].to(output.dtype)
-            output[here] = torch.lerp(output[here], above[0], share)
+            _join(output, sums, here, above[0], above_sums[0])
 
     def _attend_windows(
         self, queries: Tensor, output: Tensor, scaling: float, window: int, softcap: float | None
@@ -220,16 +220,34 @@ def _place(past: list[Range], end: int, device: torch.device) -> Tensor | slice:
     return torch.tensor(positions_of(past, 0, end), device=device)
 
 
-def _sheet(blocks: list[_Block], device: torch.device) -> _Sheet | None:
-    """Blocks side by side; None: there are none."""
-    if not blocks:
-        return None
-    width = max(block.length for block in blocks)
-    steps = np.arange(width)
-    lengths = np.array([block.length for block in blocks])[:, None]
-    tokens = np.array([block.offset for block in blocks])[:, None] + np.minimum(steps, lengths - 1)
+def _chunks(blocks: list[_Block]) -> list[tuple[slice, slice]]:
+    """Of blocks longer than a sheet is wide: what comes before each piece of them in the block, and the piece."""
+    return [
+        (slice(block.offset, start), slice(start, min(start + _SHEET, block.tokens.stop)))
+        for block in blocks
+        for start in range(block.offset + _SHEET, block.tokens.stop, _SHEET)
+    ]
+
+
+def _sheet(blocks: list[_Block], device: torch.device) -> _Sheet:
+    """Blocks side by side, those longer than a sheet is wide in pieces."""
+    pieces = [
+        (start, min(_SHEET, block.tokens.stop - start))
+        for block in blocks
+        for start in range(block.offset, block.tokens.stop, _SHEET)
+    ]
+    starts, lengths = np.array(pieces).T[:, :, None]
+    steps = np.arange(lengths.max())
+    tokens = starts + np.minimum(steps, lengths - 1)
     kept = np.flatnonzero(steps < lengths)
     return _Sheet(torch.from_numpy(tokens).to(device), torch.from_numpy(kept).to(device))
+
+
+def _join(output: Tensor, sums: Tensor, here: slice, part: Tensor, part_sums: Tensor) -> None:
+    """Join attention over other keys into rows of `output` [N, H, E] and `sums` [N, H]."""
+    share = torch.sigmoid(part_sums - sums[here])[..., None].to(output.dtype)
+    output[here] = torch.lerp(output[here], part, share)
+    sums[here] = torch.logaddexp(sums[here], part_sums)
 
 
 def attention(

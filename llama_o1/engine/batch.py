@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from llama_o1.engine.attend import Feed
+from llama_o1.engine.attend import FEW, Feed
 from llama_o1.engine.cache import PrefixCache, Segment
 from llama_o1.engine.forward import Forward
 from llama_o1.engine.kv import Range, cut
@@ -20,6 +20,7 @@ from llama_o1.engine.row import Row
 
 _WORTH_WAITING = 16  # tokens; a shorter new prefix is computed by each row that needs it
 _NEW_TOKENS = 512  # admitted rows feed about so many in one step: larger passes leave the processor's caches
+_LOOK_AHEAD = 256  # waiting rows among which those that belong together are found
 _ROOM = 32  # positions taken at a time for what a row will sample
 
 
@@ -59,6 +60,7 @@ class Batch:
 
         Few enough that a step stays short. A row whose next tokens another one is about to compute waits
         for it: samples of a request, requests for the same node and leaves of one prefix share that work.
+        Rows that continue one cached prefix by many tokens go together, so that they attend to it together.
         """
         admitted: list[Row] = []
         deferred: list[Row] = []
@@ -73,6 +75,8 @@ class Batch:
                 continue
             self._seat(row)
             room -= len(row.tokens) - row.fed
+            if row.fed and len(row.tokens) - row.fed > FEW and (not admitted or admitted[-1].fed != row.fed):
+                _bring_forward(waiting, row.tokens[: row.fed])
             admitted.append(row)
         waiting.extendleft(reversed(deferred))
         return admitted
@@ -148,3 +152,11 @@ class Batch:
         seat.above, seat.own = seat.prefix.path(), own
         seat.room -= end - seat.base
         seat.base = end
+
+
+def _bring_forward(waiting: deque[Row], prefix: list[int]) -> None:
+    """Let the waiting rows that begin with `prefix` go first; changes the order of `waiting`."""
+    near = [waiting.popleft() for _ in range(min(_LOOK_AHEAD, len(waiting)))]
+    alike = [row.tokens[: len(prefix)] == prefix for row in near]
+    waiting.extendleft(reversed([row for row, other in zip(near, alike, strict=True) if not other]))
+    waiting.extendleft(reversed([row for row, same in zip(near, alike, strict=True) if same]))

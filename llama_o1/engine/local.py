@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from llama_o1.engine.batch import Batch
 from llama_o1.engine.draw import draw, rating_value
 from llama_o1.engine.forward import make_forward
+from llama_o1.engine.packed import PackedLinears
 from llama_o1.engine.protocol import EngineFigures, Reply, Request
 from llama_o1.engine.queue import RequestQueue
 from llama_o1.engine.row import Row
@@ -72,7 +73,7 @@ class LocalEngine:
         """Work until at least one reply is ready and return all that are."""
         self._check_open()
         # Not inference_mode: buffers that a model makes on the way (dynamic RoPE) must stay fit for training.
-        with torch.no_grad(), _evaluating(self._modules), _threads(self._threads):
+        with torch.no_grad(), _evaluating(self._modules), _threads(self._threads), self._packed.in_use():
             while not self._queue.is_ready and (self._queue.waiting or self._batch.rows):
                 self._step()
         return self._queue.take_ready()
@@ -86,7 +87,8 @@ class LocalEngine:
     def load(self, weights: object, version: int) -> None:
         """Take a module (None: the one there is, changed in place) as this version.
 
-        Nothing is copied, unless the engine's dtype is another than the module's.
+        Nothing is copied, unless the engine's dtype is another than the module's; layers are packed anew
+        when they are next used (packed.py).
         """
         self._check_open()
         self._queue.check_idle()
@@ -97,6 +99,7 @@ class LocalEngine:
             self._take(weights)
         elif self._model is not self._given:
             _copy_weights(self._given, self._model)
+        self._packed.forget()
         self._batch.clear_cache()
         self._queue.version = version
 
@@ -108,7 +111,7 @@ class LocalEngine:
     def close(self) -> None:
         """Free the model and all keys and values; later calls are errors."""
         self._closed = True
-        for name in ("_given", "_model", "_modules", "_batch"):
+        for name in ("_given", "_model", "_modules", "_packed", "_batch"):
             self.__dict__.pop(name, None)
 
     def _step(self) -> None:
@@ -169,6 +172,7 @@ class LocalEngine:
         self._modules = list(self._model.modules())
         with torch.no_grad(), _evaluating(self._modules):
             forward = make_forward(self._model)
+        self._packed = PackedLinears(self._model)
         self._batch = Batch(forward, self._slots, self._cache_bytes)
 
     def _check_fit(self, model: nn.Module) -> None:

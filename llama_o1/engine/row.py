@@ -19,6 +19,7 @@ class Row:
     __slots__ = (
         "cached",
         "entropy",
+        "far_sighted",
         "fed",
         "free",
         "ids",
@@ -47,6 +48,8 @@ class Row:
         self.logprobs: list[float] = []
         self.entropy: list[float] = []
         self.varentropy: list[float] = []
+        # Asked once: to look at a protocol costs as much as a program does.
+        self.far_sighted = request.program if isinstance(request.program, FarSighted) else None
         self.free = 0  # draws until the program wants to be asked again
         self.wakes: frozenset[int] = frozenset()  # or at once after one of these
         self.value: float | None = None
@@ -104,13 +107,10 @@ class Row:
 
     def _look_ahead(self, room: int) -> None:
         """Note how far the program lets the policy run, if it can tell."""
-        program = self.request.program
-        if isinstance(program, FarSighted):
-            draws, wakes = program.ahead(self.ids)
-            self.free, self.wakes = (
-                min(draws, room),
-                wakes | self.request.stop if self.request.stop else wakes,
-            )
+        if self.far_sighted is not None:
+            draws, wakes = self.far_sighted.ahead(self.ids)
+            self.free = min(draws, room)
+            self.wakes = wakes | self.request.stop if self.request.stop else wakes
 
     def _at_stop(self) -> bool:
         return bool(self.ids) and self.sampled[-1] and self.ids[-1] in self.request.stop
