@@ -221,7 +221,7 @@ def _place(past: list[Range], end: int, device: torch.device) -> Tensor | slice:
 
 
 def _chunks(blocks: list[_Block]) -> list[tuple[slice, slice]]:
-    """Of blocks longer than a sheet is wide: what comes before each piece of them in the block, and the piece."""
+    """Of blocks longer than a sheet is wide: each piece but the first, after what comes before it."""
     return [
         (slice(block.offset, start), slice(start, min(start + _SHEET, block.tokens.stop)))
         for block in blocks
