@@ -23,9 +23,7 @@ from llama_o1.engine.few import Few, attend_few
 from llama_o1.engine.kv import KeyValues, Range, position_of, positions_of
 
 FEW = 16  # new tokens of a row up to which its past is read for each of them
-_SHEET = (
-    128  # width to which blocks are padded and cut: less than a call each, and no work above the diagonal
-)
+_SHEET = 128  # tokens to which blocks are padded and cut: few calls, and little work above the diagonal
 
 
 class Feed(NamedTuple):
@@ -75,8 +73,12 @@ class Plan:
         targets: list[int] = []
         few: list[tuple[int, int, int]] = []  # place in `flat`, position in the row, row
         blocks: list[_Block] = []
-        # Blocks with one prefix are neighbours, so that they are one slice.
-        order = sorted(range(len(feeds)), key=lambda i: (_news(feeds[i]) < FEW, feeds[i].prefix))
+        # Blocks with one prefix are neighbours, so that they are one slice. The order else is that of the
+        # feeds, because a matrix product may differ in its last bits by where a row stands in it.
+        first: dict[int, int] = {}
+        for i, feed in enumerate(feeds):
+            first.setdefault(feed.prefix, i)
+        order = sorted(range(len(feeds)), key=lambda i: (_news(feeds[i]) < FEW, first[feeds[i].prefix]))
         for row in order:
             feed, here, count = feeds[row], len(self.flat), _news(feeds[row])
             if count < FEW:
