@@ -16,6 +16,9 @@ from torch.nn.functional import linear
 
 _MOST_BYTES = 1 << 30  # of weights that are worth a copy
 _LEAST_ROWS = 16  # fewer are faster without
+_TYPICAL_ROWS = (
+    64  # that the layout is made for: always the same, so that a resumed run computes the same bits
+)
 
 
 class PackedLinears:
@@ -50,7 +53,7 @@ class PackedLinears:
                 return linear(rows, layer.weight, layer.bias)
             packed = self._packed.get(layer)
             if packed is None:
-                packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), rows.shape[-2])
+                packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), _TYPICAL_ROWS)
                 self._packed[layer] = packed
             out: Tensor = torch.ops.mkldnn._linear_pointwise(rows, packed, layer.bias, "none", [], "")
             return out
