@@ -8,6 +8,7 @@ left out, which saves the loop their tokens. LLaMA-O1's own code is slower still
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from transformers import GenerationConfig
 
 from llama_o1.engine.draw import rating_value
 from llama_o1.engine.protocol import Reply, Sample
+from llama_o1.engine.threads import torch_threads
 from llama_o1.play.expand import Expander, Judge, trail_of
 from tree.actions import MetaAction
 from tree.interleave import Search
@@ -34,14 +36,11 @@ class PlainLoop:
 
     def grow(self, tree: Tree, search: Search, judge: Judge) -> None:
         """Answer everything that a search asks for, until it is over."""
-        torch.set_num_threads(self._threads)
         asks = deque(next(search))
-        try:
+        with torch_threads(self._threads), suppress(StopIteration):
             while True:
                 ask = asks.popleft()
                 asks += search.send((ask.local_id, self._thought(tree, ask, judge)))
-        except StopIteration:
-            return
 
     @torch.no_grad()
     def _thought(self, tree: Tree, ask: Ask, judge: Judge) -> Told | None:

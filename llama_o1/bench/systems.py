@@ -11,6 +11,7 @@ from llama_o1.bench.measure import Spent, timed
 from llama_o1.bench.work import RATING, EndsAt, Spaced, Work
 from llama_o1.engine.local import LocalEngine
 from llama_o1.engine.protocol import Program, Request, free_running
+from llama_o1.engine.threads import torch_threads
 
 
 class System(Protocol):
@@ -55,7 +56,6 @@ class Generate:
 
     def run(self, work: Work) -> Spent:
         """One call."""
-        torch.set_num_threads(self._threads)
         width = max(map(len, work.prompts))
         ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in work.prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in work.prompts])
@@ -73,7 +73,8 @@ class Generate:
             out = self._model.generate(input_ids=ids, attention_mask=mask)
             return int(out.shape[0] * (out.shape[1] - width))
 
-        return timed(call)
+        with torch_threads(self._threads):
+            return timed(call)
 
 
 def _request(work: Work, i: int) -> Request:

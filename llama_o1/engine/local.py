@@ -21,6 +21,7 @@ from llama_o1.engine.protocol import EngineFigures, Reply, Request
 from llama_o1.engine.queue import RequestQueue
 from llama_o1.engine.row import Row
 from llama_o1.engine.sampling import uniforms
+from llama_o1.engine.threads import torch_threads
 from llama_o1.errors import EngineError
 
 
@@ -73,7 +74,7 @@ class LocalEngine:
         """Work until at least one reply is ready and return all that are."""
         self._check_open()
         # Not inference_mode: buffers that a model makes on the way (dynamic RoPE) must stay fit for training.
-        with torch.no_grad(), _evaluating(self._modules), _threads(self._threads), self._packed.in_use():
+        with torch.no_grad(), _evaluating(self._modules), torch_threads(self._threads), self._packed.in_use():
             while not self._queue.is_ready and (self._queue.waiting or self._batch.rows):
                 self._step()
         return self._queue.take_ready()
@@ -237,15 +238,3 @@ def _evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Work with this many threads of torch's; 0: as it is."""
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
