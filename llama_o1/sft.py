@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from llama_o1.config import SftConfig
@@ -27,6 +26,7 @@ from llama_o1.tasks.problem import Problem
 from llama_o1.tasks.problems import STORED
 from llama_o1.tasks.traces import rated_at_random, trace
 from llama_o1.tasks.vary import vary
+from llama_o1.threads import torch_threads
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,10 @@ def cold_start(config: SftConfig) -> Loaded:
     out = Path(config.out)
     if out.exists() and any(out.iterdir()):
         raise RunError(f"{out} already holds files; choose another --out or remove it")
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    loaded = _start_from(config)
-    lines = _lines(config, loaded)
-    tokens = _train(config, loaded, lines)
+    with torch_threads(config.threads):
+        loaded = _start_from(config)
+        lines = _lines(config, loaded)
+        tokens = _train(config, loaded, lines)
     out.mkdir(parents=True, exist_ok=True)
     merged(loaded.model).save_pretrained(out)
     loaded.tokenizer.save_pretrained(out)

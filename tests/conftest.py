@@ -1,6 +1,7 @@
 """Shared by the tests: a tiny model with our tokens, made in code."""
 
 import os
+import sys
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,16 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_behind():
+    """A test that changes torch's threads changes what later tests compute."""
+    torch = sys.modules.get("torch")
+    before = torch and torch.get_num_threads()
+    yield
+    if torch is not None:
+        assert torch.get_num_threads() == before
 
 
 @pytest.fixture(scope="session")

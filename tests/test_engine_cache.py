@@ -28,6 +28,13 @@ def count(ranges: list[Range]) -> int:
 # The memory by hand.
 
 
+def test_memory_begins_at_a_cache_line():
+    for positions in range(1, 40, 7):
+        kept = memory()
+        kept.reserve(positions)
+        assert kept.layer(0)[0].data_ptr() % 64 == 0
+
+
 def test_the_first_positions_of_ranges_and_the_others() -> None:
     ranges = [(10, 13), (2, 4)]
     assert cut(ranges, 0) == ([], [(10, 13), (2, 4)])

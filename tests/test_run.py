@@ -37,17 +37,15 @@ def config(tiny_model):
         thoughts=ThoughtSettings(path_budget=48, max_text=12, max_answer=8, calculator=True),
         search=MethodSettings(budget_tokens=300, tree=SearchSettings(simulations=6)),
         engine=EngineSettings(slots=8, threads=1),
-        learner=LearnerSettings(batch_size=4, learning_rate=1e-2, warmup_steps=0),
+        learner=LearnerSettings(batch_size=4, learning_rate=1e-2, warmup_steps=0, threads=1),
     )
 
 
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
     """A run that was never disturbed, and its closing words."""
-    from llama_o1.loop import Run
-
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    return folder, Run(replace(config, run_dir=str(folder))).train()
+    return folder, train(replace(config, run_dir=str(folder)))
 
 
 def test_a_run_writes_every_part_of_the_run_folder(finished):
@@ -114,24 +112,34 @@ def test_resuming_with_other_settings_names_them(finished, config):
 
 @pytest.mark.parametrize("moment", ["during the first iteration", "during the second iteration"])
 def test_a_killed_run_resumes_to_the_same_bytes(finished, config, tmp_path, moment):
-    from llama_o1.loop import Run
-
     folder = tmp_path / "killed"
     killed_config = replace(config, run_dir=str(folder))
     kill_in(killed_config, "000001" if "first" in moment else "000002")
     assert not (folder / "checkpoints" / f"{ITERATIONS:06d}").exists()
-    Run(replace(killed_config, resume=True)).train()
+    train(replace(killed_config, resume=True))
+    for i in range(1, ITERATIONS + 1):
+        assert trees(folder, i) == trees(finished[0], i)
+        assert learned(folder, i) == learned(finished[0], i)
     last = f"{ITERATIONS:06d}"
     assert weights(folder / "checkpoints" / last) == weights(finished[0] / "checkpoints" / last)
-    assert learned(folder) == learned(finished[0])
-    assert [trees(folder, i) for i in (1, 2, 3)] == [trees(finished[0], i) for i in (1, 2, 3)]
+
+
+def train(config: RunConfig) -> str:
+    """Run to the end in a process of its own, as a user does; what it says."""
+    done = subprocess.run(
+        [sys.executable, "-c", WHOLE.format(config=config)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def kill_in(config: RunConfig, iteration: str) -> None:
     """Start the run in a process of its own and SIGKILL it once this iteration's trees were written."""
-    script = Path(config.run_dir).with_suffix(".py")
-    script.write_text(KILLED.format(config=config, iteration=iteration))
-    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED.format(config=config, iteration=iteration)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 120
     marker = Path(config.run_dir) / "stuck"
     while not marker.exists():
@@ -144,10 +152,7 @@ def kill_in(config: RunConfig, iteration: str) -> None:
     marker.unlink()
 
 
-# Stops for good after the first learner step of an iteration, in the middle of everything.
-KILLED = """
-import time
-from pathlib import Path
+WHOLE = """
 from llama_o1.config import *
 from llama_o1.learn.settings import *
 from llama_o1.play.expand import ThoughtSettings
@@ -157,6 +162,15 @@ from tree.search import SearchSettings
 import llama_o1.loop as loop
 
 config = {config!r}
+print(loop.Run(config).train())
+"""
+
+# Stops for good after the first learner step of an iteration, in the middle of everything.
+KILLED = (
+    WHOLE.replace("print(loop.Run(config).train())", "")
+    + """
+import time
+from pathlib import Path
 step = loop.Learner.step
 
 def stuck(self, *arguments):
@@ -169,16 +183,17 @@ def stuck(self, *arguments):
 loop.Learner.step = stuck
 loop.Run(config).train()
 """
+)
 
 
 def weights(checkpoint: Path) -> str:
     return hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
 
 
-def learned(folder: Path) -> list[dict]:
-    """The learner's metrics, which hold no clock."""
+def learned(folder: Path, iteration: int) -> list[dict]:
+    """The metrics of an iteration that hold no clock."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["phase"] in ("learn", "evaluate")]
+    return [one for one in lines if one["phase"] in ("learn", "evaluate") and one["step"] == iteration]
 
 
 def trees(folder: Path, iteration: int) -> str:

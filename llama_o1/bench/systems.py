@@ -11,7 +11,7 @@ from llama_o1.bench.measure import Spent, timed
 from llama_o1.bench.work import RATING, EndsAt, Spaced, Work
 from llama_o1.engine.local import LocalEngine
 from llama_o1.engine.protocol import Program, Request, free_running
-from llama_o1.engine.threads import torch_threads
+from llama_o1.threads import torch_threads
 
 
 class System(Protocol):

@@ -8,6 +8,7 @@ Letters of a shape: N new tokens, K key-value heads, E head_dim, C positions of 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 Range = tuple[int, int]  # [start, end) of the memory's positions
 
+_LINE = 16  # float32 of a cache line
 _LEAST_PIECE = 8  # positions; a row is not put together from smaller ones
 
 
@@ -103,10 +105,14 @@ class KeyValues:
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Zeros, because a masked position still meets its value: 0 times what memory held may be NaN.
 
-    On a CPU they come from numpy, whose large arrays cost nothing until touched and sit in huge pages.
+    On a CPU they come from numpy, whose large arrays cost nothing until touched and sit in huge pages; they
+    begin where a cache line does, because a product of matrices may depend on that in its last bits.
     """
     if device.type == "cpu":
-        return torch.from_numpy(np.zeros(shape, dtype=np.float32))
+        count = math.prod(shape)
+        held = np.zeros(count + _LINE, dtype=np.float32)
+        first = -held.ctypes.data % (4 * _LINE) // 4
+        return torch.from_numpy(held[first : first + count].reshape(shape))
     return torch.zeros(shape, dtype=dtype, device=device)
 
 

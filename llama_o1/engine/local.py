@@ -21,8 +21,8 @@ from llama_o1.engine.protocol import EngineFigures, Reply, Request
 from llama_o1.engine.queue import RequestQueue
 from llama_o1.engine.row import Row
 from llama_o1.engine.sampling import uniforms
-from llama_o1.engine.threads import torch_threads
 from llama_o1.errors import EngineError
+from llama_o1.threads import torch_threads
 
 
 class LocalEngine:

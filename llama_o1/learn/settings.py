@@ -49,6 +49,8 @@ class LearnerSettings:
     max_tokens_per_forward: int = 8192
     """Padding included; a longer experience goes alone."""
     mixed_precision: Precision = "no"
+    threads: int = 0
+    """CPU threads of a step; 0: as many as there are cores. The same bytes need the same number."""
 
     def __post_init__(self) -> None:
         _require(
@@ -71,6 +73,7 @@ class LearnerSettings:
             "at least 1",
             self.max_tokens_per_forward,
         )
+        _require(self.threads >= 0, "threads", "at least 0", self.threads)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from llama_o1.learn.loss import Weights, combine, k3_kl, masked_mean, ppo_clip, 
 from llama_o1.learn.model import CausalLM
 from llama_o1.learn.pack import Batch, pack, split
 from llama_o1.learn.settings import LearnerSettings
+from llama_o1.threads import torch_threads
 from replay.experience import Experience
 
 Float32 = npt.NDArray[np.float32]
@@ -70,20 +71,8 @@ class Learner:
         """
         if not experiences or len(weights) != len(experiences):
             raise ValueError(f"got {len(experiences)} experiences and {len(weights)} importance weights")
-        rate = self._learning_rate()
-        self._optimizer.param_groups[0]["lr"] = rate
-        self._optimizer.zero_grad(set_to_none=True)
-        figures = torch.empty((len(experiences), len(_Figures._fields)))
-        for group, batch in self._batches(experiences):
-            importance = torch.tensor([float(weights[i]) for i in group], device=self.accelerator.device)
-            found = self._losses(batch, importance)
-            self._check_finite(found.loss, [experiences[i] for i in group])
-            self.accelerator.backward(found.loss.sum() / len(experiences))
-            figures[group] = torch.stack(found, dim=1).detach().float().cpu()
-        grad_norm = self._clip_gradient()
-        self._optimizer.step()
-        self.num_steps += 1
-        return _result(_Figures(*figures.T), experiences, {"grad_norm": grad_norm, "learning_rate": rate})
+        with torch_threads(self.settings.threads):
+            return self._step(experiences, weights)
 
     def values(self, experiences: Sequence[Experience]) -> Float32:
         """The model's value of each experience, [N] in [0, 1]."""
@@ -123,6 +112,22 @@ class Learner:
         self._optimizer.state.clear()
         self._optimizer.state.update({self._trainable[name]: state for name, state in found.items()})
         self.num_steps = num_steps
+
+    def _step(self, experiences: Sequence[Experience], weights: npt.NDArray[np.floating]) -> StepResult:
+        rate = self._learning_rate()
+        self._optimizer.param_groups[0]["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+        figures = torch.empty((len(experiences), len(_Figures._fields)))
+        for group, batch in self._batches(experiences):
+            importance = torch.tensor([float(weights[i]) for i in group], device=self.accelerator.device)
+            found = self._losses(batch, importance)
+            self._check_finite(found.loss, [experiences[i] for i in group])
+            self.accelerator.backward(found.loss.sum() / len(experiences))
+            figures[group] = torch.stack(found, dim=1).detach().float().cpu()
+        grad_norm = self._clip_gradient()
+        self._optimizer.step()
+        self.num_steps += 1
+        return _result(_Figures(*figures.T), experiences, {"grad_norm": grad_norm, "learning_rate": rate})
 
     def _learning_rate(self) -> float:
         s = self.settings
