@@ -170,6 +170,7 @@ class PrioritizedReplayBuffer:
         self._store.record_priorities(live_ids, given, position)
         self._memory.position = position
         self._memory.set_priorities(live_ids, given)
+        self._memory.add_draws(live_ids)
         self._fold_if_long()
         return update
 
@@ -249,6 +250,7 @@ class PrioritizedReplayBuffer:
             start = first_id - position.first_live
             given = priorities.current[start : start + len(records)]
             memory.add(first_id, np.array(versions, dtype=np.int64), records, given)
+        memory.add_draws(np.arange(position.first_live, position.next_id), priorities.draws)
         memory.fold(priorities.unfolded.nonzero()[0] + position.first_live, priorities.num_journaled)
         return memory
 
@@ -278,7 +280,8 @@ class PrioritizedReplayBuffer:
         ids = self._memory.ids()
         priorities = self._memory.priorities(ids)
         changed = ids[self._memory.unfolded(ids)]
-        folded = self._store.snapshot(priorities, changed, self._memory.position, keep=keep)
+        position, draws = self._memory.position, self._memory.draws(ids)
+        folded = self._store.snapshot(priorities, draws, changed, position, keep=keep)
         self._memory.fold()
         return folded
 

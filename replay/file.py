@@ -4,6 +4,7 @@
     nodes       one row an experience, plain columns; payloads holds its arrays
     journal     priorities given since the newest snapshot, packed
     snapshots   the position and all priorities at one moment; a kept one can be gone back to
+    draws       how often each item had been trained on at that moment
     priorities  the same for people: new nodes at once, updates when the journal is folded
     live        view: the nodes that may be drawn, with their priorities
 
@@ -33,6 +34,8 @@ Float64 = npt.NDArray[np.float64]
 
 FORMAT = 1
 FILE_NAME = "replay.sqlite"
+DRAWS_TABLE = """CREATE TABLE IF NOT EXISTS draws (snapshot INTEGER PRIMARY KEY, draws BLOB NOT NULL,
+       crc32 INTEGER NOT NULL)"""
 SCHEMA = (
     """CREATE TABLE meta (format INTEGER NOT NULL, next_id INTEGER NOT NULL, first_live INTEGER NOT NULL,
        min_version INTEGER, max_priority REAL NOT NULL, evicted INTEGER NOT NULL, dropped INTEGER NOT NULL,
@@ -47,6 +50,7 @@ SCHEMA = (
        crc32 INTEGER NOT NULL)""",
     """CREATE TABLE snapshots (snapshot INTEGER PRIMARY KEY, kept INTEGER NOT NULL, position TEXT NOT NULL,
        priorities BLOB NOT NULL, crc32 INTEGER NOT NULL)""",
+    DRAWS_TABLE,
     "CREATE TABLE priorities (id INTEGER PRIMARY KEY, priority REAL NOT NULL)",
     """CREATE VIEW live AS SELECT nodes.*, priority FROM nodes JOIN priorities USING (id), meta
        WHERE id >= first_live AND (min_version IS NULL OR version >= min_version)""",
@@ -63,6 +67,24 @@ class Position(NamedTuple):
     evicted: int = 0
     dropped: int = 0
     stale_updates: int = 0
+
+
+class Priorities(NamedTuple):
+    """Priorities of the ids from `first_live` on."""
+
+    current: Float64
+    draws: Int64  # how often one was drawn and given a new priority
+    unfolded: npt.NDArray[np.bool_]  # set since the newest snapshot
+    num_journaled: int  # how often one was set since then
+
+
+class Snapshot(NamedTuple):
+    """Everything that changes, at one moment; arrays begin at the position's `first_live`."""
+
+    position: Position
+    priorities: Float64
+    draws: Int64
+    crc32: int  # of position and priorities
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
@@ -99,6 +121,53 @@ def read_journal(db: sqlite3.Connection, path: Path) -> Iterator[tuple[Int64, Fl
         if crc != zlib.crc32(priorities, zlib.crc32(ids)):
             raise ReplayError(f"{path} is damaged: journal entry {entry} does not match its checksum")
         yield np.frombuffer(ids, "<i8"), np.frombuffer(priorities, "<f8")
+
+
+def read_snapshot(db: sqlite3.Connection, path: Path, number: int) -> Snapshot | None:
+    """The snapshot of this number, checked; None: the file does not keep it."""
+    line = db.execute(
+        "SELECT position, priorities, crc32 FROM snapshots WHERE snapshot = ?", (number,)
+    ).fetchone()
+    if line is None:
+        return None
+    text, blob, crc = line
+    has_draws = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'draws'").fetchone()  # not in 0.1.0
+    sql = "SELECT draws, crc32 FROM draws WHERE snapshot = ?"
+    counted = db.execute(sql, (number,)).fetchone() if has_draws else None
+    if crc != zlib.crc32(blob, zlib.crc32(text.encode())) or (
+        counted and counted[1] != zlib.crc32(counted[0])
+    ):
+        raise ReplayError(f"{path} is damaged: snapshot {number} does not match its checksum")
+    priorities = np.frombuffer(blob, "<f8")
+    draws = (
+        np.frombuffer(counted[0], "<u4").astype(np.int64) if counted else np.zeros(len(priorities), np.int64)
+    )
+    return Snapshot(Position(*json.loads(text)), priorities, draws, crc)
+
+
+def read_priorities(db: sqlite3.Connection, path: Path, position: Position) -> Priorities:
+    """Current priorities and draws: the newest snapshot, then the journal."""
+    current = np.zeros(position.next_id - position.first_live)
+    draws = np.zeros(len(current), dtype=np.int64)
+    unfolded = np.zeros(len(current), dtype=np.bool_)
+    newest = db.execute("SELECT max(snapshot) FROM snapshots").fetchone()[0]
+    then = None if newest is None else read_snapshot(db, path, newest)
+    snapshot_end = 0
+    if then is not None:
+        gone = position.first_live - then.position.first_live
+        snapshot_end = then.position.next_id
+        current[: max(len(then.priorities) - gone, 0)] = then.priorities[gone:]
+        draws[: max(len(then.draws) - gone, 0)] = then.draws[gone:]
+    num_journaled = 0
+    for ids, priorities in read_journal(db, path):
+        alive = ids >= position.first_live
+        places = ids[alive] - position.first_live
+        current[places] = priorities[alive]
+        unfolded[places] = True
+        np.add.at(draws, places, 1)
+        num_journaled += len(ids)
+    draws[max(snapshot_end - position.first_live, 0) :] -= 1  # the first priority of an item is not a draw
+    return Priorities(current, draws, unfolded, num_journaled)
 
 
 def read_record(path: Path, line: tuple[Any, ...]) -> bytes:

@@ -32,6 +32,7 @@ class Memory:
         self._capacity, self._alpha = capacity, alpha
         self._arena = Arena(capacity)
         self._priorities = np.zeros(capacity)
+        self._draws = np.zeros(capacity, dtype=np.uint32)
         self._versions = np.zeros(capacity, dtype=np.int64)
         self._unfolded = np.zeros(capacity, dtype=np.bool_)  # set since the newest snapshot
 
@@ -53,6 +54,14 @@ class Memory:
     def priorities(self, ids: Int64) -> Float64:  # [B] -> [B]
         """Priorities as they were set."""
         return self._priorities[ids % self._capacity]
+
+    def draws(self, ids: Int64) -> npt.NDArray[np.uint32]:  # [B] -> [B]
+        """How often items were drawn and given a new priority."""
+        return self._draws[ids % self._capacity]
+
+    def add_draws(self, ids: Int64, draws: Int64 | int = 1) -> None:  # [B], [B]
+        """Count draws of live ids; an id may repeat."""
+        np.add.at(self._draws, ids % self._capacity, draws)
 
     def unfolded(self, ids: Int64) -> npt.NDArray[np.bool_]:  # [B] -> [B]
         """Which priorities were set since the newest snapshot."""
@@ -112,6 +121,7 @@ class Memory:
         skip = max(self.position.first_live - first_id, 0)
         ids = np.arange(first_id + skip, first_id + len(records))
         self._versions[ids % self._capacity] = versions[skip:]
+        self._draws[ids % self._capacity] = 0
         self._arena.add(first_id + skip, records[skip:])
         self._arena.forget(self.position.first_live)
         self.set_priorities(ids, priorities[skip:])

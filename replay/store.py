@@ -19,15 +19,19 @@ import numpy.typing as npt
 
 from replay.errors import ReplayError
 from replay.file import (
+    DRAWS_TABLE,
     FORMAT,
     SCHEMA,
     Position,
+    Priorities,
+    Snapshot,
     check_format,
     named_errors,
     position_checksum,
-    read_journal,
     read_position,
+    read_priorities,
     read_record,
+    read_snapshot,
 )
 from replay.lock import WriterLock
 from replay.record import COLUMNS, Row, checksum, pack
@@ -51,14 +55,6 @@ class Stored(NamedTuple):
     first_id: int
     versions: list[int]
     records: list[bytes]
-
-
-class Priorities(NamedTuple):
-    """Priorities of the ids from `first_live` on."""
-
-    current: Float64
-    unfolded: npt.NDArray[np.bool_]  # set since the newest snapshot
-    num_journaled: int  # how often one was set since then
 
 
 class Store:
@@ -134,13 +130,16 @@ class Store:
             self._evict(position)
 
     def snapshot(
-        self, priorities: Float64, changed: Int64, position: Position, *, keep: bool
+        self, priorities: Float64, draws: Int64, changed: Int64, position: Position, *, keep: bool
     ) -> tuple[int, int]:
-        """Fold the journal: all live ids' priorities, those that `changed` shown. Number and checksum.
+        """Fold the journal: all live ids' priorities and draws, priorities that `changed` shown.
+
+        Number and checksum come back.
 
         A kept snapshot can be restored until KEPT_MARKS newer ones are kept.
         """
         text, blob = json.dumps(position), priorities.astype("<f8").tobytes()
+        counted = draws.astype("<u4").tobytes()
         crc = zlib.crc32(blob, zlib.crc32(text.encode()))
         with self._transaction():
             (number,) = self._db.execute("SELECT coalesce(max(snapshot), 0) + 1 FROM snapshots").fetchone()
@@ -153,6 +152,8 @@ class Store:
                 "(SELECT snapshot FROM snapshots WHERE kept ORDER BY snapshot DESC LIMIT ?)",
                 (KEPT_MARKS,),
             )
+            self._db.execute("INSERT INTO draws VALUES (?, ?, ?)", (number, counted, zlib.crc32(counted)))
+            self._db.execute("DELETE FROM draws WHERE snapshot NOT IN (SELECT snapshot FROM snapshots)")
             self._take(position)
             self._evict(position)
         if keep:
@@ -163,38 +164,26 @@ class Store:
     def restore(self, number: int, crc: int) -> Position:
         """Go back to a kept snapshot: later nodes, priorities and snapshots are deleted."""
         with self._transaction():
-            position, priorities, found = self._snapshot(number)
-            if found != crc:
+            then = self._snapshot(number)
+            position = then.position
+            if then.crc32 != crc:
                 raise ReplayError(
                     f"mark {number} of {self.path} is not the one asked for; use its own buffer"
                 )
             for table in ("nodes", "payloads"):
                 self._db.execute(f"DELETE FROM {table} WHERE id >= ?", (position.next_id,))
-            self._db.execute("DELETE FROM snapshots WHERE snapshot > ?", (number,))
+            for table in ("snapshots", "draws"):
+                self._db.execute(f"DELETE FROM {table} WHERE snapshot > ?", (number,))
             self._db.execute("DELETE FROM journal")
             self._db.execute("DELETE FROM priorities")
-            self._show(np.arange(position.first_live, position.next_id), priorities)
+            self._show(np.arange(position.first_live, position.next_id), then.priorities)
             self._take(position)
         return position
 
     def priorities(self, position: Position) -> Priorities:
-        """Current priorities: the newest snapshot, then the journal."""
-        current = np.zeros(position.next_id - position.first_live)
-        unfolded = np.zeros(len(current), dtype=np.bool_)
-        num_journaled = 0
+        """Current priorities and draws: the newest snapshot, then the journal."""
         with named_errors(self.path):
-            newest = self._db.execute("SELECT max(snapshot) FROM snapshots").fetchone()[0]
-            if newest is not None:
-                then, snapshot, _ = self._snapshot(newest)
-                still = snapshot[position.first_live - then.first_live :]
-                current[: len(still)] = still
-            for ids, priorities in read_journal(self._db, self.path):
-                alive = ids >= position.first_live
-                places = ids[alive] - position.first_live
-                current[places] = priorities[alive]
-                unfolded[places] = True
-                num_journaled += len(ids)
-        return Priorities(current, unfolded, num_journaled)
+            return read_priorities(self._db, self.path, position)
 
     def nodes(self, first_id: int, end_id: int) -> Iterator[Stored]:
         """The nodes from `first_id` up to `end_id`, checked, in chunks; ReplayError names a damaged one."""
@@ -233,7 +222,9 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL").fetchall()
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
         self._db.execute(f"PRAGMA fullfsync = {int(durability == 'power')}")
-        if not is_buffer:
+        if is_buffer:
+            self._db.execute(DRAWS_TABLE)  # which files of 0.1.0 lack
+        else:
             with self._transaction():
                 for statement in SCHEMA:
                     self._db.execute(statement)
@@ -281,14 +272,9 @@ class Store:
         crc = zlib.crc32(packed[1], zlib.crc32(packed[0]))
         self._db.execute("INSERT INTO journal (ids, priorities, crc32) VALUES (?, ?, ?)", (*packed, crc))
 
-    def _snapshot(self, number: int) -> tuple[Position, Float64, int]:
-        line = self._db.execute(
-            "SELECT position, priorities, crc32 FROM snapshots WHERE snapshot = ?", (number,)
-        ).fetchone()
-        if line is None:
+    def _snapshot(self, number: int) -> Snapshot:
+        found = read_snapshot(self._db, self.path, number)
+        if found is None:
             kept = [str(n) for (n,) in self._db.execute("SELECT snapshot FROM snapshots WHERE kept")]
             raise ReplayError(f"mark {number} is not in {self.path}; kept are: {', '.join(kept) or 'none'}")
-        text, blob, crc = line
-        if crc != zlib.crc32(blob, zlib.crc32(text.encode())):
-            raise ReplayError(f"{self.path} is damaged: snapshot {number} does not match its checksum")
-        return Position(*json.loads(text)), np.frombuffer(blob, "<f8"), crc
+        return found
