@@ -131,17 +131,10 @@ def read_snapshot(db: sqlite3.Connection, path: Path, number: int) -> Snapshot |
     if line is None:
         return None
     text, blob, crc = line
-    has_draws = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'draws'").fetchone()  # not in 0.1.0
-    sql = "SELECT draws, crc32 FROM draws WHERE snapshot = ?"
-    counted = db.execute(sql, (number,)).fetchone() if has_draws else None
-    if crc != zlib.crc32(blob, zlib.crc32(text.encode())) or (
-        counted and counted[1] != zlib.crc32(counted[0])
-    ):
+    if crc != zlib.crc32(blob, zlib.crc32(text.encode())):
         raise ReplayError(f"{path} is damaged: snapshot {number} does not match its checksum")
     priorities = np.frombuffer(blob, "<f8")
-    draws = (
-        np.frombuffer(counted[0], "<u4").astype(np.int64) if counted else np.zeros(len(priorities), np.int64)
-    )
+    draws = _read_draws(db, path, number, len(priorities))
     return Snapshot(Position(*json.loads(text)), priorities, draws, crc)
 
 
@@ -202,6 +195,18 @@ def check_format(db: sqlite3.Connection, path: Path) -> bool:
 def position_checksum(position: Position) -> int:
     """CRC-32 of a position."""
     return zlib.crc32(json.dumps(position).encode())
+
+
+def _read_draws(db: sqlite3.Connection, path: Path, number: int, num_ids: int) -> Int64:
+    """Draws as of a snapshot; none where a release before this table wrote it."""
+    table = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'draws'").fetchone()
+    sql = "SELECT draws, crc32 FROM draws WHERE snapshot = ?"
+    line = db.execute(sql, (number,)).fetchone() if table else None
+    if line is None:
+        return np.zeros(num_ids, dtype=np.int64)
+    if line[1] != zlib.crc32(line[0]):
+        raise ReplayError(f"{path} is damaged: draws of snapshot {number} do not match their checksum")
+    return np.frombuffer(line[0], "<u4").astype(np.int64)
 
 
 @contextmanager

@@ -55,9 +55,9 @@ class Memory:
         """Priorities as they were set."""
         return self._priorities[ids % self._capacity]
 
-    def draws(self, ids: Int64) -> npt.NDArray[np.uint32]:  # [B] -> [B]
+    def draws(self, ids: Int64) -> Int64:  # [B] -> [B]
         """How often items were drawn and given a new priority."""
-        return self._draws[ids % self._capacity]
+        return self._draws[ids % self._capacity].astype(np.int64)
 
     def add_draws(self, ids: Int64, draws: Int64 | int = 1) -> None:  # [B], [B]
         """Count draws of live ids; an id may repeat."""

@@ -89,5 +89,5 @@ def test_damaged_draws_are_named(tmp_path):
     with sqlite3.connect(tmp_path / FILE_NAME) as db:
         db.execute("UPDATE draws SET draws = zeroblob(8)")
     db.close()
-    with pytest.raises(ReplayError, match="snapshot 1 does not match its checksum"):
+    with pytest.raises(ReplayError, match="draws of snapshot 1 do not match"):
         PrioritizedReplayBuffer(tmp_path, capacity=4)
