@@ -21,7 +21,7 @@ from llama_o1.run import RunFolder
 from llama_o1.tasks.problem import Problem
 from tree.actions import Transitions
 from tree.node import Tree
-from tree.vote import Vote, vote
+from tree.vote import Vote, Weighting, vote
 
 
 class Answered(NamedTuple):
@@ -31,10 +31,11 @@ class Answered(NamedTuple):
     tree: Tree
     vote: Vote
     seconds: float  # from the start of the search to the tree's end
+    weighting: Weighting = "value"
 
     def row(self) -> dict[str, Any]:
         """As the machine-readable result."""
-        return tree_row(self.tree, self.seconds)
+        return tree_row(self.tree, self.weighting, self.seconds)
 
 
 class Answers(NamedTuple):
@@ -82,7 +83,11 @@ def _search(
     )
     searches.close()
     line, numbers = rates.line, rates.numbers
-    found = [Answered(p, tree, vote(tree), s) for p, tree, s in zip(problems, trees, seconds, strict=True)]
+    weighting = config.search.weighting
+    found = [
+        Answered(p, tree, vote(tree, weighting), s, weighting)
+        for p, tree, s in zip(problems, trees, seconds, strict=True)
+    ]
     return Answers(found, line, numbers)
 
 

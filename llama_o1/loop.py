@@ -195,7 +195,8 @@ class Run:
                     trace=teach.trace,
                 )
             )
-        write_rows(self.folder.trees_of(iteration), map(tree_row, trees))
+        weighting = self.config.search.weighting
+        write_rows(self.folder.trees_of(iteration), (tree_row(tree, weighting) for tree in trees))
         self.progress.history.played(trees)
 
     def _learn(self) -> None:
@@ -244,7 +245,7 @@ class Run:
 
     def _evaluate(self, when: str, *, with_search: bool) -> None:
         """Score the held-out problems: greedy lines always, the tree search when asked for."""
-        greedy = replace(self.config.search, method="line", num_lines=1, actions="model")
+        greedy = replace(self.config.search, method="greedy", actions="model")
         self._evaluate_method(when, "greedy", self.held_out, greedy, temperature=0.0)
         limit = self.config.evaluation.search
         if with_search and limit:
@@ -275,7 +276,7 @@ class Run:
             assemble.expander(self.system, replace(self.config.thoughts, temperature=temperature)),
             settings,
             self.progress.transitions,
-            weighting="value",
+            weighting=settings.weighting,
             seed=self.config.seed,
             on_tree=on_tree,
         )

@@ -109,7 +109,7 @@ def test_on_every_path_a_mark_stands_exactly_at_its_position(
 def test_only_a_conclusion_is_left_when_a_path_has_spent_its_budget(codec, grow, total):
     thoughts = ThoughtSettings(path_budget=total, max_text=12, max_answer=9)
     (tree,) = grow(
-        ["What is 1+2?"], thoughts, MethodSettings(method="line", num_lines=40, budget_tokens=9000)
+        ["What is 1+2?"], thoughts, MethodSettings(method="value_vote", num_lines=40, budget_tokens=9000)
     )
     spent = [node for node in tree.nodes if not node.terminal and node.thinking_left == 0]
     assert spent

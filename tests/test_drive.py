@@ -20,7 +20,7 @@ METHODS = {
         budget_tokens=700, actions="uniform", tree=SearchSettings(simulations=20, concurrency=4)
     ),
     "transitions": MethodSettings(budget_tokens=500, actions="transitions"),
-    "lines": MethodSettings(method="line", num_lines=4, budget_tokens=900),
+    "value_vote": MethodSettings(method="value_vote", num_lines=4, budget_tokens=900),
 }
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
@@ -152,7 +152,7 @@ def test_jobs_are_begun_only_as_the_engine_has_room(codec, writer):
     assert finished == len(begun) == len(QUESTIONS)
 
 
-@pytest.mark.parametrize("method", ["mcts, four at once", "lines"])
+@pytest.mark.parametrize("method", ["mcts, four at once", "value_vote"])
 def test_closing_the_driver_cancels_everything(codec, writer, method):
     engine = Wrapped(FakeEngine(len(codec.tokenizer), 1024, policy=writer))
     jobs = list(jobs_over(codec, engine, QUESTIONS, METHODS[method]))

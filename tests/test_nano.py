@@ -39,7 +39,7 @@ def test_it_solves_most_held_out_word_problems_of_one_step_greedily(system):
         system.engine,
         {"word": problems},
         assemble.expander(system, thoughts),
-        MethodSettings(method="line", budget_tokens=1000),
+        MethodSettings(method="greedy", budget_tokens=1000),
         Transitions(),
         weighting="value",
         seed=0,

@@ -44,7 +44,7 @@ def playing(codec, ids):
 def searched(codec, grow, ids, question, budget, with_calculator):
     """What a search makes of a line: ids and which of them were sampled, ratings as None."""
     thoughts = ThoughtSettings(path_budget=budget, max_text=200, max_answer=60, calculator=with_calculator)
-    method = MethodSettings(method="line", budget_tokens=10_000)
+    method = MethodSettings(method="value_vote", num_lines=1, budget_tokens=10_000)
     (tree,) = grow([question], thoughts, method, playing(codec, ids))
     sampled = [False] * len(codec.root(question))
     for node in tree.nodes[1:]:

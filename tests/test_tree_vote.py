@@ -4,6 +4,7 @@ import pytest
 
 from tree.actions import MetaAction
 from tree.node import Ask, Told, Tree
+from tree.search import backup
 from tree.vote import vote
 
 
@@ -80,3 +81,39 @@ def test_a_grade_is_never_looked_at():
     before = vote(tree)
     tree.nodes[2].outcome, tree.nodes[3].outcome = 0.0, 1.0
     assert vote(tree) == before
+
+
+def test_equal_answers_are_those_that_the_given_function_takes_for_equal():
+    tree = concluded(("1/2", 0.4), ("7", 0.5), ("0.5", 0.3))
+    result = vote(tree, same=lambda first, second: {first, second} == {"1/2", "0.5"})
+    assert result.weights == pytest.approx({"1/2": 0.7, "7": 0.5})
+    assert (result.answer, result.leaf) == ("1/2", 2)
+
+
+def visited():
+    """Root: step 1 with conclusions "7" (twice) and "8" below it, step 2 with "9" and an open thought."""
+    tree = Tree.of("?", seed=0, thinking_left=9)
+    for parent, action, text, fields in (
+        (0, MetaAction.EXPAND, "one", {}),
+        (1, MetaAction.CONCLUDE, "7", {"terminal": True, "answer": "7"}),
+        (1, MetaAction.CONCLUDE, "7", {"terminal": True, "answer": "7"}),
+        (1, MetaAction.CONCLUDE, "8", {"terminal": True, "answer": "8"}),
+        (0, MetaAction.EXPAND, "two", {}),
+        (4, MetaAction.CONCLUDE, "9", {"terminal": True, "answer": "9"}),
+        (4, MetaAction.EXPAND, "open", {}),
+        (0, MetaAction.EXPAND, "leads nowhere", {}),
+    ):
+        backup(tree, add(tree, parent, action, text, 0.9 if text == "9" else 0.1, **fields))
+    return tree
+
+
+def test_the_most_visited_path_gives_its_conclusion():
+    result = vote(visited(), "visits")
+    # visits: step one 4, with 7 twice and 8 once below it; step two 3; what leads to no answer is left out
+    assert (result.answer, result.leaf) == ("7", 2)
+    assert result.weights == pytest.approx({"7": 4 / 7 * 2 / 3, "9": 3 / 7, "8": 4 / 7 / 3})
+    assert result.confidence == pytest.approx(8 / 21)
+
+
+def test_a_tree_without_an_answer_has_no_most_visited_one():
+    assert vote(concluded((None, 0.9)), "visits") == (None, 0.0, None, {})

@@ -31,7 +31,8 @@ class _Lines:
     limits: Limits
     draw: ActionDraw
     fresh: int  # lines not begun
-    waiting: deque[Node] = field(default_factory=deque)  # ends of lines begun, with nothing in flight
+    begun: int = 0
+    waiting: deque[tuple[int, Node]] = field(default_factory=deque)  # ends of lines with nothing in flight
     owed: int = 0  # conclusions held back: one for each line begun, until it asks for it or ends
 
     def step(self) -> Worker | None:
@@ -40,7 +41,7 @@ class _Lines:
             return None
         tree, limits = self.tree, self.limits
         begun = len(self.waiting) > 0
-        end = self.waiting[0] if begun else tree.root
+        line, end = self.waiting[0] if begun else (self.begun, tree.root)
         action = next_action(tree, end, self.max_depth, self.draw)
         others = self.owed - 1 if begun else self.owed
         left = limits.left(tree) - others * limits.conclusion
@@ -53,12 +54,12 @@ class _Lines:
         if begun:
             self.waiting.popleft()
         else:
-            self.fresh -= 1
+            self.fresh, self.begun = self.fresh - 1, self.begun + 1
         self.owed = others if action is MetaAction.CONCLUDE else others + 1
-        return self._think(end, action)
+        return self._think(line, end, action)
 
-    def _think(self, end: Node, action: MetaAction | None) -> Worker:
-        made = yield from request(self.tree, end, action, self.limits)
+    def _think(self, line: int, end: Node, action: MetaAction | None) -> Worker:
+        made = yield from request(self.tree, end, action, self.limits, line)
         if made is not None:
             backup(self.tree, made)
         if action is MetaAction.CONCLUDE:
@@ -66,4 +67,4 @@ class _Lines:
         if made is None or made.terminal:
             self.owed -= 1
         else:
-            self.waiting.append(made)
+            self.waiting.append((line, made))

@@ -20,6 +20,15 @@ class Ask(NamedTuple):
     local_id: int  # id reserved for the thought; the prompt shows it
     max_tokens: int  # tokens reserved for the thought; the reply never spends more
     seed: int  # of this thought alone, so batches and order cannot change it
+    line: int = 0  # which of several independent lines or subtrees wants it; 0 where there is one
+
+
+class Arrival(NamedTuple):
+    """One request that came back, in the order replies are handed on: what it cost and what it made."""
+
+    node: int  # index of the thought, an old one where it was merged; -1: the request failed
+    tokens: int  # spent on it
+    line: int = 0  # as its ask's
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,7 @@ class Tree:
     tokens_used: int = 0
     tokens_reserved: int = 0  # of requests in flight
     simulations: int = 0
+    arrivals: list[Arrival] = field(default_factory=list)
     events: list[str] = field(default_factory=list)  # what went wrong and was counted, in words
 
     @classmethod
@@ -122,6 +132,7 @@ class Tree:
             twin = self.nodes[index]
             if twin.action is told.action and twin.text == told.text:
                 twin.count += 1
+                self.arrivals.append(Arrival(twin.index, told.tokens, ask.line))
                 return twin
         node = Node(
             index=len(self.nodes),
@@ -143,6 +154,7 @@ class Tree:
             payload=told.payload,
         )
         self.nodes.append(node)
+        self.arrivals.append(Arrival(node.index, told.tokens, ask.line))
         parent.children.append(node.index)
         return node
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from operator import eq
 from typing import Literal, NamedTuple
 
 from tree.node import Node, Tree
 
-Weighting = Literal["value", "count", "best"]
+Weighting = Literal["value", "count", "best", "visits"]
+Same = Callable[[str, str], bool]  # whether two declared answers are one; symmetric, never sees the gold
 
 
 class Vote(NamedTuple):
@@ -18,35 +22,96 @@ class Vote(NamedTuple):
     weights: dict[str, float]  # by answer, heaviest first
 
 
-def vote(tree: Tree, weighting: Weighting = "value") -> Vote:
-    """Sum (value, count) or take the greatest (best) weight of equal answers; ties go to the earlier.
+NO_VOTE = Vote(None, 0.0, None, {})
+
+
+def vote(tree: Tree, weighting: Weighting = "value", same: Same = eq) -> Vote:
+    """The heaviest answer; ties go to the earlier.
 
     value: the model's own value times the count, as a value-weighted majority; count: plain majority
-    (Wang et al. 2023, self-consistency); best: best-of-n by value.
+    (Wang et al. 2023, self-consistency); best: best-of-n by value. visits: the conclusion at the end of the
+    most visited path (Silver et al. 2017), among paths that end in an answer; an answer then weighs as much
+    as a walk which goes down in proportion to visits is likely to end in it.
     """
-    weights: dict[str, float] = {}
-    leaves: dict[str, Node] = {}
-    for node in tree.terminals():
-        if node.answer is None:
-            continue
-        weight = _weight(node, weighting)
-        old = weights.get(node.answer, 0.0)
-        weights[node.answer] = max(old, weight) if weighting == "best" else old + weight
-        best = leaves.get(node.answer)
+    if weighting == "visits":
+        return by_visits(tree.nodes, [node.visits for node in tree.nodes], same)
+    tally = Tally(weighting, same)
+    for node in tree.nodes:
+        if node.answer is not None:
+            tally.add(node, node.count)
+    return tally.vote()
+
+
+@dataclass(slots=True)
+class Tally:
+    """Votes of conclusions as they come in; each equal answer is filed under the first that was equal."""
+
+    weighting: Weighting  # any but visits, which is not a sum over conclusions
+    same: Same = eq
+    weights: dict[str, float] = field(default_factory=dict)
+    leaves: dict[str, Node] = field(default_factory=dict)
+
+    def add(self, node: Node, times: int = 1) -> None:
+        """Count a conclusion that declares an answer so many times more."""
+        answer, weight = _filed(self.weights, node.answer, self.same), _weight(node, self.weighting)
+        old = self.weights.get(answer, 0.0)
+        self.weights[answer] = max(old, weight) if self.weighting == "best" else old + weight * times
+        best = self.leaves.get(answer)
         if best is None or _value(node) > _value(best):
-            leaves[node.answer] = node
-    if not weights:
-        return Vote(None, 0.0, None, {})
-    ranked = dict(sorted(weights.items(), key=lambda item: -item[1]))
-    answer = next(iter(ranked))
-    total = sum(ranked.values())
-    return Vote(answer, ranked[answer] / total if total else 0.0, leaves[answer].index, ranked)
+            self.leaves[answer] = node
+
+    def vote(self) -> Vote:
+        """The answer so far."""
+        if not self.weights:
+            return NO_VOTE
+        ranked = _ranked(self.weights)
+        answer = next(iter(ranked))
+        return Vote(answer, _share(ranked, answer), self.leaves[answer].index, ranked)
+
+
+def by_visits(nodes: Sequence[Node], visits: Sequence[int], same: Same = eq) -> Vote:
+    """The vote `visits` over nodes that were visited so often; parents stand before children."""
+    answered = [node.answer is not None and visits[node.index] > 0 for node in nodes]
+    for node in reversed(nodes):
+        if answered[node.index] and node.parent >= 0:
+            answered[node.parent] = True
+    if not answered or not answered[0]:
+        return NO_VOTE
+    reached = [1.0] + [0.0] * (len(nodes) - 1)  # by a walk that goes down in proportion to visits
+    weights: dict[str, float] = {}
+    for node in nodes:
+        below = [i for i in node.children if answered[i]]
+        total = sum(visits[i] for i in below)
+        for i in below:
+            reached[i] = reached[node.index] * visits[i] / total
+        if node.answer is not None and answered[node.index]:
+            answer = _filed(weights, node.answer, same)
+            weights[answer] = weights.get(answer, 0.0) + reached[node.index]
+    leaf = nodes[0]
+    while lines := [nodes[i] for i in leaf.children if answered[i]]:
+        leaf = max(lines, key=lambda child: visits[child.index])  # the first of equals
+    chosen = _filed(weights, leaf.answer, same)
+    ranked = _ranked(weights)
+    return Vote(chosen, _share(ranked, chosen), leaf.index, ranked)
+
+
+def _filed(weights: dict[str, float], answer: str | None, same: Same) -> str:
+    """The answer under which this one counts: the first that was equal, or itself."""
+    assert answer is not None, "only a declared answer is counted"
+    return answer if answer in weights else next((known for known in weights if same(known, answer)), answer)
+
+
+def _ranked(weights: dict[str, float]) -> dict[str, float]:
+    return dict(sorted(weights.items(), key=lambda item: -item[1]))
+
+
+def _share(weights: dict[str, float], answer: str) -> float:
+    total = sum(weights.values())
+    return weights[answer] / total if total else 0.0
 
 
 def _weight(node: Node, weighting: Weighting) -> float:
-    if weighting == "count":
-        return float(node.count)
-    return _value(node) * (1 if weighting == "best" else node.count)
+    return 1.0 if weighting == "count" else _value(node)
 
 
 def _value(node: Node) -> float:

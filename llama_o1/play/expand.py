@@ -6,7 +6,7 @@ The gold answer is not here: a judge that was closed over it says what a conclus
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple
 
@@ -90,6 +90,10 @@ class Expander:
         overhead = codec.max_header() + 1 + RATING_TOKENS  # header, <start_of_rating>, rating
         self._thought = max(settings.max_text + 1, settings.max_answer) + overhead
         self._conclusion = settings.max_answer + overhead
+
+    def at(self, temperature: float) -> Expander:
+        """The same, sampling at another temperature."""
+        return Expander(self.codec, replace(self.settings, temperature=temperature), self._max_context)
 
     def limits(self, budget_tokens: int) -> Limits:
         """The hard limits of a tree with this budget; ConfigError when it cannot pay one conclusion."""

@@ -13,9 +13,10 @@ from llama_o1.play.drive import Job, drive
 from llama_o1.play.expand import Expander, Judge
 from llama_o1.play.methods import MethodSettings, action_draw, start
 from tree.actions import Transitions
+from tree.curve import changes, curve
 from tree.node import Tree
 from tree.record import to_row
-from tree.vote import vote
+from tree.vote import Weighting, vote
 
 
 def search_all(
@@ -30,8 +31,10 @@ def search_all(
 ) -> list[Tree]:
     """The tree of every (name, question, judge), in their order; `on_tree` as each is finished.
 
-    Each tree's seed comes from `seed` and its name, so that its neighbours cannot change it.
+    Each tree's seed comes from `seed` and its name, so that its neighbours cannot change it. The method
+    `greedy` takes the likeliest tokens, whatever the expander's temperature.
     """
+    expander = expander.at(0.0) if settings.method == "greedy" else expander
     limits = expander.limits(settings.budget_tokens)
     draw = action_draw(settings.actions, transitions)
     trees = [expander.tree(question, derived(f"{seed}/{name}")) for name, question, _ in tasks]
@@ -56,9 +59,9 @@ def record_transitions(tree: Tree, transitions: Transitions) -> None:
         transitions.add(tree.nodes[node.parent].action, node.action, node.q)
 
 
-def tree_row(tree: Tree, seconds: float | None = None) -> dict[str, Any]:
-    """A tree and its voted answer as the row that is written."""
-    answer = vote(tree)
+def tree_row(tree: Tree, weighting: Weighting = "value", seconds: float | None = None) -> dict[str, Any]:
+    """A tree, its voted answer and what it would have answered at each earlier budget, as a row to write."""
+    answer = vote(tree, weighting)
     return to_row(
         tree.nodes,
         problem=tree.question,
@@ -69,6 +72,7 @@ def tree_row(tree: Tree, seconds: float | None = None) -> dict[str, Any]:
         simulations=tree.simulations,
         seed=tree.seed,
         events=tree.events,
+        curve=[list(point[:4]) for point in changes(curve(tree, weighting))],
     )
 
 
