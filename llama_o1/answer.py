@@ -12,9 +12,11 @@ import yaml
 from llama_o1 import assemble
 from llama_o1.config import RunConfig
 from llama_o1.errors import RunError
+from llama_o1.format.encode import Codec
 from llama_o1.learn.checkpoint import latest_checkpoint, load_checkpoint
 from llama_o1.learn.trainer import Learner
 from llama_o1.measure.evaluate import ungraded
+from llama_o1.play.pieces import tree_pieces, with_pieces
 from llama_o1.play.selfplay import search_all, tree_row
 from llama_o1.progress import Rates, bar
 from llama_o1.run import RunFolder
@@ -31,11 +33,13 @@ class Answered(NamedTuple):
     tree: Tree
     vote: Vote
     seconds: float  # from the start of the search to the tree's end
+    codec: Codec  # that reads the tree's tokens
     weighting: Weighting = "value"
 
     def row(self) -> dict[str, Any]:
-        """As the machine-readable result."""
-        return tree_row(self.tree, self.weighting, self.seconds)
+        """As the machine-readable result, with the tokens of every thought."""
+        row = tree_row(self.tree, self.weighting, self.seconds)
+        return with_pieces(row, tree_pieces(self.tree, self.codec))
 
 
 class Answers(NamedTuple):
@@ -85,7 +89,7 @@ def _search(
     line, numbers = rates.line, rates.numbers
     weighting = config.search.weighting
     found = [
-        Answered(p, tree, vote(tree, weighting), s, weighting)
+        Answered(p, tree, vote(tree, weighting), s, expander.codec, weighting)
         for p, tree, s in zip(problems, trees, seconds, strict=True)
     ]
     return Answers(found, line, numbers)

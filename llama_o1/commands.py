@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -164,20 +165,21 @@ def _check_writable(paths: Sequence[Path]) -> None:
 
 def _shown(one: Answered, *, plain: bool) -> str:
     """Answer, confidence, winning line and tree, for a terminal."""
-    from tree.view import terminal_tree
+    from tree.terminal import one_line, terminal_tree, wants_colour, writes_signs
 
-    tree, vote = one.tree, one.vote
+    tree, vote, ascii_only = one.tree, one.vote, plain or not writes_signs(sys.stdout)
     line = [] if vote.leaf is None else tree.path(vote.leaf)
-    thoughts = [f"  {tree.nodes[i].action:<9} {' '.join(tree.nodes[i].text.split())}" for i in line[1:]]
-    colour = not plain and sys.stdout.isatty()
+    thoughts = [
+        f"  {tree.nodes[i].action:<9} {one_line(tree.nodes[i].text, plain=ascii_only)}" for i in line[1:]
+    ]
     drawn = terminal_tree(
         tree.nodes,
-        colour=colour,
+        colour=not plain and wants_colour(sys.stdout, os.environ),
         width=shutil.get_terminal_size((110, 40)).columns,
         best=set(line),
-        plain=plain,
+        plain=ascii_only,
     )
-    answer = "no answer was declared" if vote.answer is None else vote.answer
+    answer = "no answer was declared" if vote.answer is None else one_line(vote.answer, plain=ascii_only)
     return "\n".join(
         [
             drawn,
@@ -192,8 +194,8 @@ def _shown(one: Answered, *, plain: bool) -> str:
 
 def _write(answers: Answers, json_file: str | None, html_file: str | None) -> None:
     from llama_o1.run import write_whole
+    from tree.page import html_page
     from tree.record import write_rows
-    from tree.view import html_page
 
     rows = [one.row() for one in answers.answered]
     if json_file is not None:
@@ -216,4 +218,5 @@ def _decoder(folder: Path) -> Callable[[list[int]], str] | None:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    encoding = sys.stdout.encoding or "ascii"  # what it cannot hold is written as an escape
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")

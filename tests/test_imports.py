@@ -50,7 +50,8 @@ def test_nothing_but_the_command_line_sees_the_benches():
     ("module", "absent"),
     [
         ("tree.search", ("replay", "llama_o1", "numpy", "torch")),
-        ("tree.view", ("replay", "llama_o1", "numpy", "torch")),
+        ("tree.terminal", ("replay", "llama_o1", "numpy", "torch")),
+        ("tree.page", ("replay", "llama_o1", "numpy", "torch")),
         ("replay.buffer", ("tree", "llama_o1", "torch")),
         ("replay.inspect.summary", ("tree", "llama_o1", "torch")),
         ("llama_o1.cli", ("torch", "numpy", "jsonargparse", "transformers")),

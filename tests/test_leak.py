@@ -11,8 +11,9 @@ from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
 from llama_o1.tasks.problem import Problem, WorkedStep
 from tree.actions import MetaAction
+from tree.page import html_page
 from tree.search import SearchSettings
-from tree.view import html_page, terminal_tree
+from tree.terminal import terminal_tree
 
 GOLD = "zqxjv48151623"
 PROBLEM = Problem(

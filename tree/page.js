@@ -1,53 +1,57 @@
 "use strict";
-// The tree of the page: what is on show, filters, the lines in sight (no others are in the document),
-// keyboard. What stands around the tree is in panels.js, part of the same script. Texts of a model are
-// only ever set as text.
+// What is on show: one tree or two side by side, filters, folding, keyboard. Lines are drawn in lines.js,
+// two trees become one in diff.js, the path is in path.js, what stands around in panels.js; the files are
+// joined into one script. Only lines in sight are in the document. Texts of a model are only set as text.
 
-const ROW_PX = 34, SPARE_ROWS = 10, SNIPPET = 260, PATH_CARDS = 100, OPEN_ALL_BELOW = 120;
-const MARKER = /<remaining>(\d+\/\d+)<\/remaining>/;
-const ACTIONS = ["problem", "expand", "divide", "critic", "refine", "conclude"];
-const OUTCOMES = { right: "✓", wrong: "✗", ungraded: "○" };
-const METRICS = {
-  value: { says: "the model's own word on success", low: "0", high: "1", of: (node) => node.value },
-  q: { says: "mean of what the search backed up", low: "0", high: "1", of: (node) => (node.visits ? node.q : null) },
-  visits: { says: "how often the search went through, log scale", low: "0", high: "most", of: (node) => Math.log1p(node.visits) / Math.log1p(now.mostVisits || 1) },
-  prior: { says: "share of probability among siblings", low: "0", high: "1", of: (node) => node.prior },
-};
-const { rows, best } = JSON.parse(document.getElementById("data").textContent);
+const ROW_PX = 34, SPARE_ROWS = 10, OPEN_ALL_BELOW = 120;
+const { rows, best, compare } = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const wish = { query: "", actions: new Set(), outcomes: new Set(), metric: "value" };
-let now = null; // the problem on show: its nodes, what is unfolded, what is chosen, the lines that follow
+const wish = { query: "", actions: new Set(), outcomes: new Set(), sides: new Set(), metric: "value", tokens: false };
+let now = null; // what is on show: trees, nodes, what is unfolded, what is chosen, the lines that follow
 let drawing = 0, typing = 0, noting = 0; // a frame and two timers that wait
 
-$("title").textContent = document.title;
-buildSwitches();
-listen();
-if (rows.length) openFromAddress();
-else $("problem").textContent = "No problems in this file";
-
-// ---- one problem
+// ---- what is on show
 
 function show(index, id) {
-  const row = rows[index];
+  const tree = grow(index);
+  now = { trees: [tree], nodes: tree.nodes, winners: tree.winner ? [tree.winner] : [] };
+  begin(tree.byId.get(id) ?? tree.winner ?? tree.nodes[0]);
+}
+
+function showPair(index, other, at) {
+  const trees = [grow(index), grow(other)];
+  const nodes = merge(...trees);
+  const winners = trees.map((tree, side) => nodes.find((node) => tree.winner && node.sides[side] === tree.winner));
+  now = { trees, nodes, winners: [...new Set(winners)].filter(Boolean) };
+  begin(nodes[at] ?? now.winners[0] ?? nodes[0]);
+}
+
+function grow(index) {
   const byId = new Map();
-  const nodes = row.nodes.map((record, at) => {
+  const nodes = rows[index].nodes.map((record, at) => {
     const above = byId.get(record.parent) ?? null;
-    const node = { ...record, at, above, below: [], level: above ? above.level + 1 : 0 };
+    const node = { ...record, at, above, below: [], level: above ? above.level + 1 : 0, wins: false };
     above?.below.push(node);
     byId.set(node.id, node);
     return node;
   });
   for (const node of nodes) node.below.sort((a, b) => b.visits - a.visits || a.id - b.id);
-  const winner = byId.get(best[index]);
-  now = { index, nodes, byId, winner, winning: new Set(lineTo(winner)), folded: null, lines: [], hits: null };
-  now.mostVisits = nodes.reduce((most, node) => Math.max(most, node.visits), 0);
-  now.open = new Set(nodes.length < OPEN_ALL_BELOW ? nodes : [nodes[0], ...now.winning]);
-  now.chosen = byId.get(id) ?? winner ?? nodes[0];
-  buildHeader(row);
-  buildFilters();
-  buildProblems();
+  const winner = byId.get(best[index]) ?? null;
+  for (let node = winner; node; node = node.above) node.wins = true;
+  return { index, row: rows[index], nodes, byId, winner };
+}
+
+function begin(chosen) {
+  const { nodes } = now;
+  Object.assign(now, { chosen, folded: null, hits: null, kept: null, lines: [] });
+  now.paired = now.trees.length === 2;
+  now.open = new Set(nodes.length < OPEN_ALL_BELOW ? nodes : nodes.filter((node) => node.wins || !node.above));
+  now.most = {};
+  for (const name of ["visits", "priority"])
+    now.most[name] = now.trees.flatMap((tree) => tree.nodes).reduce((most, node) => Math.max(most, node[name] ?? 0), 0);
+  buildAround();
   clearWishes();
-  choose(now.chosen);
+  choose(chosen);
 }
 
 function lineTo(node) {
@@ -61,54 +65,69 @@ function outcomeOf(node) {
   return node.terminal ? "ungraded" : null;
 }
 
+function sidesOf(node) {
+  return node.sides ?? [node];
+}
+
+function nameOf(index) {
+  return rows[index].name ?? `tree ${index + 1}`;
+}
+
 function choose(node) {
   now.chosen = node;
   if (now.hits && !now.kept.has(node)) clearWishes();
-  unfoldTo(node);
+  for (let up = node.above; up; up = up.above) now.open.add(up);
   flatten();
   scrollTo(node);
   drawPath();
   clearTimeout(noting);
-  noting = setTimeout(() => location.replace(`#${now.index + 1}/${node.id}`), 300); // browsers throttle faster changes
+  noting = setTimeout(() => location.replace(address()), 300); // browsers throttle faster changes
 }
 
-function unfoldTo(node) {
-  for (let up = node.above; up; up = up.above) now.open.add(up);
+function address() {
+  const [first, second] = now.trees;
+  return second ? `#${first.index + 1}-${second.index + 1}/${now.chosen.at}` : `#${first.index + 1}/${now.chosen.id}`;
 }
 
 function openFromAddress() {
-  const [problem, id] = location.hash.slice(1).split("/").map(Number);
-  show(rows[problem - 1] ? problem - 1 : 0, id);
+  const [problem, id] = location.hash.slice(1).split("/");
+  const [first, second] = problem.split("-").map((number) => Number(number) - 1);
+  if (rows[first] && rows[second]?.problem === rows[first].problem) showPair(first, second, Number(id));
+  else if (rows[first]) show(first, Number(id));
+  else if (compare) showPair(...compare);
+  else show(0);
 }
 
-// ---- filters
+// ---- search and filters
 
 function sift() {
-  const asked = wish.query || wish.actions.size || wish.outcomes.size;
+  const asked = wish.query || wish.actions.size || wish.outcomes.size || wish.sides.size;
   $("clear").hidden = !asked;
   if (!asked) {
     if (now.folded) now.open = now.folded;
     now.folded = now.hits = now.kept = null;
-    unfoldTo(now.chosen);
+    for (let up = now.chosen.above; up; up = up.above) now.open.add(up);
   } else {
     now.folded ??= now.open;
     now.hits = now.nodes.filter(wanted);
+    now.hitSet = new Set(now.hits);
     now.kept = new Set();
     now.open = new Set();
     for (const hit of now.hits) {
       for (let up = hit; up && !now.kept.has(up); up = up.above) now.kept.add(up);
       for (let up = hit.above; up && !now.open.has(up); up = up.above) now.open.add(up);
     }
-    now.hitSet = new Set(now.hits);
   }
   flatten();
   countHits();
 }
 
 function wanted(node) {
-  if (wish.actions.size && !wish.actions.has(node.action)) return false;
-  if (wish.outcomes.size && !wish.outcomes.has(outcomeOf(node))) return false;
-  return !wish.query || textOf(node).includes(wish.query) || String(node.id) === wish.query;
+  const sides = sidesOf(node).filter(Boolean);
+  if (wish.sides.size && !wish.sides.has(placeOf(node))) return false;
+  if (wish.actions.size && !wish.actions.has(sides[0].action)) return false;
+  if (wish.outcomes.size && !sides.some((side) => wish.outcomes.has(outcomeOf(side)))) return false;
+  return !wish.query || sides.some((side) => textOf(side).includes(wish.query) || String(side.id) === wish.query);
 }
 
 function textOf(node) {
@@ -116,9 +135,9 @@ function textOf(node) {
 }
 
 function clearWishes() {
+  clearTimeout(typing);
   wish.query = $("query").value = "";
-  wish.actions.clear();
-  wish.outcomes.clear();
+  for (const name of ["actions", "outcomes", "sides"]) wish[name].clear();
   for (const button of document.querySelectorAll(".filters button")) button.setAttribute("aria-pressed", "false");
   sift();
 }
@@ -135,7 +154,7 @@ function nextHit(step) {
   choose(hits[(hits.indexOf(now.chosen) + step + hits.length + (step < 0 && !hits.includes(now.chosen))) % hits.length]);
 }
 
-// ---- the tree
+// ---- the lines that are unfolded, and those of them in sight
 
 function flatten() {
   const lines = [], stack = [now.nodes[0]];
@@ -156,71 +175,20 @@ function draw() {
   const count = Math.ceil($("tree").clientHeight / ROW_PX) + 2 * SPARE_ROWS;
   const drawn = now.lines.slice(first, first + count).map(lineOf);
   $("canvas").replaceChildren(...(drawn.length ? drawn : [el("p", "empty", "No thought fits the search and filters.")]));
-  $("tree").setAttribute("aria-activedescendant", `line-${now.chosen.at}`);
-}
-
-function lineOf(node) {
-  const line = el("div", "line");
-  line.id = `line-${node.at}`;
-  line.style.top = `${node.line * ROW_PX}px`;
-  line.dataset.at = node.at;
-  line.classList.toggle("winning", now.winning.has(node));
-  line.classList.toggle("chosen", node === now.chosen);
-  line.classList.toggle("aside", Boolean(now.hits) && !now.hitSet.has(node));
-  line.setAttribute("role", "treeitem");
-  line.setAttribute("aria-level", node.level + 1);
-  line.setAttribute("aria-selected", node === now.chosen);
-  if (node.below.length) line.setAttribute("aria-expanded", now.open.has(node));
-  const guides = el("span", "guides");
-  guides.style.width = `${18 * Math.min(node.level, 10) + 2 * Math.min(Math.max(node.level - 10, 0), 20)}px`;
-  const caret = el("span", "caret", node.below.length ? (now.open.has(node) ? "▾" : "▸") : "");
-  const share = METRICS[wish.metric].of(node);
-  const dot = el("span", share === null ? "dot none" : "dot");
-  if (share !== null) dot.style.background = tint(share);
-  const words = el("span", "words");
-  words.dir = "auto";
-  fill(words, snippet(node));
-  line.append(guides, caret, dot, el("span", "id", node.id), el("span", `action ${node.action}`, node.action));
-  if (node.answer !== null) line.append(el("span", "declared", `= ${node.answer}`));
-  line.append(words);
-  if (now.winning.has(node)) line.append(el("span", "star", "★"));
-  line.append(meter(node, share), el("span", "visits", node.visits), markOf(node));
-  return line;
-}
-
-function meter(node, share) {
-  const box = el("span", "meter"), track = el("span", "track"), fillBar = el("i");
-  fillBar.style.width = `${100 * (share ?? 0)}%`;
-  if (share !== null) fillBar.style.background = tint(share);
-  track.append(fillBar);
-  box.append(track, el("b", "", wish.metric === "visits" ? "" : number(share)));
-  return box;
-}
-
-function markOf(node) {
-  const outcome = outcomeOf(node);
-  const mark = el("span", `mark ${outcome ?? ""}`, outcome ? OUTCOMES[outcome] : "");
-  if (outcome) mark.title = outcome === "ungraded" ? "ends here, not graded" : `answer is ${outcome}`;
-  return mark;
-}
-
-function snippet(node) {
-  const found = wish.query ? textOf(node).indexOf(wish.query) : -1;
-  if (found < SNIPPET - 60) return node.text.slice(0, SNIPPET).replace(/\s+/g, " ");
-  return `… ${node.text.slice(found - 40, found - 40 + SNIPPET).replace(/\s+/g, " ")}`;
-}
-
-function tint(share) {
-  if (wish.metric === "visits" || wish.metric === "prior") return `color-mix(in oklab, var(--hot) ${100 * share}%, var(--cold))`;
-  return share < 0.5
-    ? `color-mix(in oklab, var(--mid) ${200 * share}%, var(--bad))`
-    : `color-mix(in oklab, var(--good) ${200 * share - 100}%, var(--mid))`;
+  if (drawn.some((line) => line.dataset.at === String(now.chosen.at))) $("tree").setAttribute("aria-activedescendant", `line-${now.chosen.at}`);
+  else $("tree").removeAttribute("aria-activedescendant");
 }
 
 function toggle(node) {
   if (!node.below.length) return;
   if (!now.open.delete(node)) now.open.add(node);
   flatten();
+}
+
+function unfoldAll() {
+  now.open = new Set(now.nodes);
+  flatten();
+  scrollTo(now.chosen);
 }
 
 function scrollTo(node) {
@@ -235,14 +203,14 @@ function scrollTo(node) {
 function listen() {
   $("tree").onscroll = () => { drawing ||= requestAnimationFrame(draw); };
   $("tree").onclick = (event) => {
-    const line = event.target.closest(".line");
+    const line = event.target.closest("[data-at]");
     if (!line) return;
     const node = now.nodes[line.dataset.at];
     if (event.target.className === "caret") toggle(node);
     else choose(node);
   };
   $("tree").ondblclick = (event) => {
-    const line = event.target.closest(".line");
+    const line = event.target.closest("[data-at]");
     if (line && event.target.className !== "caret") toggle(now.nodes[line.dataset.at]);
   };
   $("cards").onclick = (event) => {
@@ -251,26 +219,57 @@ function listen() {
   };
   $("query").oninput = () => {
     clearTimeout(typing);
-    typing = setTimeout(() => { wish.query = $("query").value.trim().toLowerCase(); sift(); }, 120);
+    typing = setTimeout(ask, 120);
   };
   $("clear").onclick = () => { clearWishes(); choose(now.chosen); };
-  $("unfold").onclick = () => { now.open = new Set(now.nodes); flatten(); };
+  $("unfold").onclick = unfoldAll;
   $("fold").onclick = () => { now.open = new Set(); choose(now.nodes[0]); };
+  $("ask-help").onclick = () => $("help").showModal();
+  $("other").onchange = () => {
+    const other = Number($("other").value);
+    if (other < 0) show(now.trees[0].index);
+    else showPair(now.trees[0].index, other);
+  };
   addEventListener("resize", () => { if (now) draw(); });
-  addEventListener("hashchange", () => { if (now && location.hash !== `#${now.index + 1}/${now.chosen.id}`) openFromAddress(); });
+  addEventListener("hashchange", () => { if (now && location.hash !== address()) openFromAddress(); });
   addEventListener("keydown", onKey);
 }
 
+function ask() {
+  clearTimeout(typing);
+  wish.query = $("query").value.trim().toLowerCase();
+  sift();
+  drawPath();
+}
+
+const ANYWHERE = ["/", "Escape", "w", "?", "t", "c", "n", "p"];
+
 function onKey(event) {
-  if (!now || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!now || event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
   const inQuery = event.target === $("query");
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (inQuery && !["Enter", "Escape"].includes(key)) return;
-  if (!inQuery && event.target !== $("tree") && !["/", "Escape", "w"].includes(key)) return;
+  if (inQuery && !["Enter", "Escape", "ArrowDown"].includes(key)) return;
+  if (event.target.tagName === "SELECT" || (!inQuery && event.target !== $("tree") && !ANYWHERE.includes(key))) return;
+  const act = (inQuery ? inQueryActs(event) : treeActs())[key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+}
+
+function inQueryActs(event) {
+  return {
+    Enter: () => { ask(); nextHit(event.shiftKey ? -1 : 1); },
+    ArrowDown: () => { ask(); $("tree").focus(); nextHit(1); },
+    Escape: clearAndReturn,
+  };
+}
+
+function treeActs() {
   const lines = now.lines, node = now.chosen, page = Math.max(1, Math.floor($("tree").clientHeight / ROW_PX) - 1);
   const at = lines[node.line] === node ? node.line : 0;
   const go = (line) => choose(lines[Math.min(Math.max(line, 0), lines.length - 1)] ?? node);
-  const acts = {
+  return {
+    __proto__: null,
     ArrowDown: () => go(at + 1),
     ArrowUp: () => go(at - 1),
     PageDown: () => go(at + page),
@@ -279,13 +278,29 @@ function onKey(event) {
     End: () => go(lines.length - 1),
     ArrowRight: () => (now.open.has(node) || !node.below.length ? lines[at + 1]?.above === node && go(at + 1) : toggle(node)),
     ArrowLeft: () => (now.open.has(node) && node.below.length ? toggle(node) : node.above && choose(node.above)),
-    Enter: () => (inQuery ? nextHit(event.shiftKey ? -1 : 1) : toggle(node)),
+    Enter: () => toggle(node),
     " ": () => toggle(node),
+    "*": unfoldAll,
     "/": () => { $("query").focus(); $("query").select(); },
-    Escape: () => { clearTimeout(typing); clearWishes(); choose(now.chosen); $("tree").focus(); },
-    w: () => { if (now.winner) choose(now.winner); $("tree").focus(); },
+    "?": () => $("help").showModal(),
+    Escape: clearAndReturn,
+    n: () => nextHit(1),
+    p: () => nextHit(-1),
+    t: () => { if (!$("views").hidden) showTokens(!wish.tokens); },
+    c: () => colourBy(after(metricsHere(), wish.metric)),
+    w: () => {
+      if (now.winners.length) choose(after(now.winners, node));
+      $("tree").focus();
+    },
   };
-  if (!Object.hasOwn(acts, key)) return;
-  event.preventDefault();
-  acts[key]();
+}
+
+function after(list, item) {
+  return list[(list.indexOf(item) + 1) % list.length];
+}
+
+function clearAndReturn() {
+  clearWishes();
+  choose(now.chosen);
+  $("tree").focus();
 }

@@ -1,107 +1,137 @@
-// Around the tree of page.js: the path to the chosen thought, figures, problems, switches.
+// What stands around tree and path: figures, problems, the choice of a second tree, switches; and the start.
 
-// ---- the path
+const ACTIONS = ["problem", "expand", "divide", "critic", "refine", "conclude"];
 
-function drawPath() {
-  const line = lineTo(now.chosen), shown = line.slice(-PATH_CARDS);
-  const cards = shown.map((node) => {
-    const card = el("article", "card");
-    card.dataset.at = node.at;
-    card.classList.toggle("winning", now.winning.has(node));
-    card.classList.toggle("chosen", node === now.chosen);
-    const head = el("h3"), outcome = outcomeOf(node);
-    head.append(el("span", `action ${node.action}`, node.action), el("span", "id", `#${node.id}`));
-    if (outcome) head.append(el("span", `mark ${outcome}`, `${OUTCOMES[outcome]} ${outcome}`));
-    const full = el("p", node.text.trim() ? "full" : "full empty");
-    full.dir = "auto";
-    fill(full, node.text.trim() ? node.text : "no text");
-    const facts = el("ul", "facts");
-    facts.append(...factsOf(node).map((fact) => el("li", "", fact)));
-    card.append(head, full, facts);
-    return card;
-  });
-  if (shown.length < line.length) cards.unshift(el("p", "empty", `${line.length - shown.length} earlier thoughts not shown`));
-  $("cards").replaceChildren(...cards);
-  $("path").scrollTop = cards.at(-1).offsetTop - 16;
-  countHits();
+function buildAround() {
+  const { trees, paired } = now;
+  $("problem").textContent = trees[0].row.problem;
+  $("name").textContent = trees.map((tree) => rows.length > 1 || tree.row.name ? nameOf(tree.index) : "").join(" and ");
+  for (const column of document.querySelectorAll(".single")) column.hidden = paired;
+  buildFigures();
+  buildHalves();
+  buildPair();
+  buildProblems();
+  buildFilters();
+  buildSwitch("metrics", metricsHere(), wish.metric, colourBy, (name) => METRICS[name].says);
+  $("views").hidden = !trees.some((tree) => tree.nodes.some((node) => node.pieces?.length));
+  if ($("views").hidden) showTokens(false);
+  colourBy(metricsHere().includes(wish.metric) ? wish.metric : "value");
 }
 
-function factsOf(node) {
-  const facts = [["value", node.value], ["q", node.visits ? node.q : null], ["prior", node.above ? node.prior : null], ["log-prob", node.above ? node.logprob : null], ["entropy", node.entropy], ["varentropy", node.varentropy]]
-    .filter(([, figure]) => figure !== null)
-    .map(([name, figure]) => `${name} ${number(figure)}`);
-  facts.push(plural(node.visits, "visit"), plural(node.tokens, "token"), `${node.thinking_left} left to think`);
-  if (node.count > 1) facts.push(`${node.count} equal thoughts`);
-  if (node.answer !== null) facts.unshift(`answer ${node.answer}`);
-  if (node.closed) facts.push("closed");
-  return facts;
-}
-
-// ---- header and switches
-
-function buildHeader(row) {
-  $("problem").textContent = row.problem;
-  const depth = now.nodes.reduce((deepest, node) => Math.max(deepest, node.level), 0);
-  const figures = [["Answer", row.answer ?? "none"], ["Confidence", number(row.confidence)], ["Tokens used", row.tokens_used.toLocaleString("en")], ["Nodes", now.nodes.length.toLocaleString("en")], ["Depth", depth.toLocaleString("en")]];
-  if (row.seconds !== null) figures.push(["Seconds", row.seconds.toFixed(row.seconds < 10 ? 2 : 0)]);
-  $("figures").replaceChildren(...figures.map(([name, figure]) => {
-    const box = el("div");
-    box.append(el("dt", "", name), el("dd", name === "Answer" && row.answer !== null ? "answer" : "", figure));
+function buildFigures() {
+  const figures = [
+    ["Answer", (tree) => tree.row.answer ?? "none"],
+    ["Confidence", (tree) => number(tree.row.confidence)],
+    ["Tokens used", (tree) => tree.row.tokens_used.toLocaleString("en")],
+    ["Nodes", (tree) => tree.nodes.length.toLocaleString("en")],
+    ["Depth", (tree) => tree.nodes.reduce((deepest, node) => Math.max(deepest, node.level), 0).toLocaleString("en")],
+    ["Seconds", (tree) => tree.row.seconds?.toFixed(tree.row.seconds < 10 ? 2 : 0)],
+  ];
+  const boxes = figures.map(([name, of]) => {
+    const box = el("div"), told = now.trees.map(of);
+    if (told.every((figure) => figure === undefined)) return box;
+    box.append(el("dt", "", name));
+    told.forEach((figure, at) => {
+      const dd = el("dd", name === "Answer" && now.trees[at].row.answer !== null ? "answer" : "");
+      if (now.paired) dd.append(el("span", `side ${"ab"[at]}`, "AB"[at]), " ");
+      dd.append(figure ?? "–");
+      box.append(dd);
+    });
     return box;
+  });
+  $("figures").classList.toggle("paired", now.paired);
+  $("figures").replaceChildren(...boxes.filter((box) => box.children.length));
+}
+
+function buildHalves() {
+  $("halves").hidden = !now.paired;
+  $("halves").replaceChildren(...(now.paired ? now.trees : []).map((tree, at) => {
+    const half = el("div", "half");
+    half.append(el("span", `side ${"ab"[at]}`, "AB"[at]), el("span", "words", nameOf(tree.index)), el("span", "meter", wish.metric), el("span", "visits", "visits"), el("span", "mark"));
+    return half;
   }));
 }
 
+function buildPair() {
+  const first = now.trees[0].index;
+  const same = rows.map((_, index) => index).filter((index) => index !== first && rows[index].problem === rows[first].problem);
+  $("pair").hidden = !same.length;
+  const option = (value, text) => Object.assign(el("option", "", text), { value });
+  $("other").replaceChildren(option(-1, "no other tree"), ...same.map((index) => option(index, `${nameOf(index)}: ${rows[index].answer === null ? "no answer" : `= ${rows[index].answer}`}`)));
+  $("other").value = now.paired ? now.trees[1].index : -1;
+}
+
 function buildProblems() {
-  $("problems").hidden = rows.length < 2;
-  if (rows.length < 2) return;
+  $("problems").hidden = rows.length < 2 || (now.paired && rows.length === 2);
+  if ($("problems").hidden) return;
   if (!$("problems").children.length) {
     $("problems").append(...rows.map((row, index) => {
       const button = el("button");
-      button.append(el("span", "ask", row.problem.slice(0, SNIPPET)), el("span", "got", `${row.answer === null ? "no answer" : `= ${row.answer}`}, confidence ${number(row.confidence)}`));
+      const got = `${row.answer === null ? "no answer" : `= ${row.answer}`}, confidence ${number(row.confidence)}`;
+      button.append(el("span", "ask", row.problem.slice(0, SNIPPET)), el("span", "got", row.name === undefined ? got : `${row.name} ${got}`));
       button.onclick = () => show(index);
       return button;
     }));
   }
-  $("problems").querySelector("[aria-current]")?.removeAttribute("aria-current");
-  $("problems").children[now.index].setAttribute("aria-current", "true");
+  const shown = now.trees.map((tree) => tree.index);
+  [...$("problems").children].forEach((button, index) => {
+    if (shown.includes(index)) button.setAttribute("aria-current", "true");
+    else button.removeAttribute("aria-current");
+  });
 }
 
 function buildFilters() {
-  const tally = (of) => now.nodes.reduce((counts, node) => counts.set(of(node), (counts.get(of(node)) ?? 0) + 1), new Map());
-  const button = (chosen, name, sign, total) => {
-    const chip = el("button", "", "");
-    chip.append(el("span", name, sign + name), el("small", "", total));
-    chip.setAttribute("aria-pressed", chosen.has(name));
-    chip.onclick = () => {
-      if (!chosen.delete(name)) chosen.add(name);
-      chip.setAttribute("aria-pressed", chosen.has(name));
-      sift();
-    };
-    return chip;
+  const counts = { actions: new Map(), outcomes: new Map(), sides: new Map() };
+  const count = (group, name) => counts[group].set(name, (counts[group].get(name) ?? 0) + 1);
+  for (const node of now.nodes) {
+    const sides = sidesOf(node).filter(Boolean);
+    count("actions", sides[0].action);
+    for (const outcome of new Set(sides.map(outcomeOf))) count("outcomes", outcome);
+    count("sides", placeOf(node));
+  }
+  const chips = (group, names, words) => {
+    const here = names.filter((name) => counts[group].has(name));
+    $(group).hidden = !here.length;
+    $(group).replaceChildren(...here.map((name) => filterChip(wish[group], name, words(name), counts[group].get(name))));
   };
-  const actions = tally((node) => node.action), outcomes = tally(outcomeOf);
-  $("actions").replaceChildren(...ACTIONS.filter((name) => actions.has(name)).map((name) => button(wish.actions, name, "", actions.get(name))));
-  $("outcomes").replaceChildren(...Object.keys(OUTCOMES).filter((name) => outcomes.has(name)).map((name) => button(wish.outcomes, name, `${OUTCOMES[name]} `, outcomes.get(name))));
+  chips("actions", ACTIONS, (name) => name);
+  chips("outcomes", Object.keys(OUTCOMES), (name) => `${OUTCOMES[name]} ${name}`);
+  chips("sides", Object.keys(PLACES), (name) => PLACES[name]);
 }
 
-function buildSwitches() {
-  for (const name of Object.keys(METRICS)) {
+function filterChip(chosen, name, words, total) {
+  const button = el("button");
+  button.type = "button";
+  button.append(el("span", name, words), el("small", "", total));
+  button.setAttribute("aria-pressed", chosen.has(name));
+  button.onclick = () => {
+    if (!chosen.delete(name)) chosen.add(name);
+    button.setAttribute("aria-pressed", chosen.has(name));
+    sift();
+  };
+  return button;
+}
+
+function buildSwitch(id, names, chosen, onChoice, says) {
+  for (const label of $(id).querySelectorAll("label")) label.remove();
+  for (const name of names) {
     const label = el("label"), input = el("input");
-    Object.assign(input, { type: "radio", name: "metric", checked: name === wish.metric, onchange: () => colourBy(name) });
-    label.title = METRICS[name].says;
+    Object.assign(input, { type: "radio", name: id, value: name, checked: name === chosen, onchange: () => onChoice(name) });
+    label.title = says(name);
     label.append(input, name);
-    $("metrics").append(label);
+    $(id).append(label);
   }
-  colourBy(wish.metric);
 }
 
 function colourBy(name) {
   wish.metric = name;
+  for (const input of $("metrics").querySelectorAll("input")) input.checked = input.value === name;
   $("metric-name").textContent = name === "visits" ? "visits, log" : name;
   $("low").textContent = METRICS[name].low;
   $("high").textContent = METRICS[name].high;
   $("ramp").style.background = `linear-gradient(to right, ${tint(0)}, ${tint(0.5)}, ${tint(1)})`;
-  if (now) draw();
+  buildHalves();
+  draw();
 }
 
 // ---- small things
@@ -113,29 +143,36 @@ function el(tag, className = "", text = null) {
   return element;
 }
 
-function fill(element, text) {
-  text.split(MARKER).forEach((piece, at) => {
-    if (at % 2) {
-      const chip = el("span", "chip", piece);
-      chip.title = `${piece} of the budget left`;
-      element.append(chip);
-    } else fillMarked(element, piece);
-  });
+function chip(share) {
+  const mark = el("span", "chip", share);
+  mark.title = `${share} of the budget left`;
+  return mark;
 }
 
-function fillMarked(element, text) {
-  const lower = text.toLowerCase();
-  let from = 0;
-  // A letter whose lower case is longer would shift every later place, so such texts go unmarked.
-  for (let at; wish.query && lower.length === text.length && (at = lower.indexOf(wish.query, from)) >= 0; from = at + wish.query.length)
-    element.append(text.slice(from, at), el("mark", "", text.slice(at, at + wish.query.length)));
-  element.append(text.slice(from));
+// Text with budget marks as chips and what was searched for marked.
+function fill(element, text) {
+  text.split(MARKER).forEach((piece, at) => {
+    if (at % 2) element.append(chip(piece));
+    else for (const [from, to, hit] of cut(0, piece.length, hitsIn(piece))) element.append(hit ? el("mark", "", piece.slice(from, to)) : piece.slice(from, to));
+  });
 }
 
 function number(figure) {
   return figure === null ? "–" : figure.toFixed(2);
 }
 
+function percent(share) {
+  return `${(100 * share).toFixed(share > 0.1 ? 0 : 2)} %`;
+}
+
 function plural(total, noun) {
   return `${total.toLocaleString("en")} ${noun}${total === 1 ? "" : "s"}`;
 }
+
+// ---- start
+
+$("title").textContent = document.title;
+buildSwitch("views", ["text", "tokens"], "text", (name) => showTokens(name === "tokens"), (name) => (name === "text" ? "the text alone, forced parts marked" : "every token with its probability"));
+listen();
+if (rows.length) openFromAddress();
+else $("problem").textContent = "No problems in this file";

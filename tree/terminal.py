@@ -1,24 +1,18 @@
-"""Trees for people: an indented tree for a terminal, and one offline HTML file.
+"""A tree for a terminal: one line a thought, indented, coloured where colours are wanted.
 
-Whatever a model wrote is shown as text: control characters are escaped in a terminal, and the page
-carries its texts as data. Reads nodes and rows; must not know tokens, torch or clocks.
+Whatever a model wrote is shown as text, control characters escaped. Must not know tokens, torch or clocks.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import json
+import math
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TextIO
 
 from tree.actions import MetaAction
 from tree.node import Node
-from tree.record import from_row
 
 
 def terminal_tree(
@@ -31,6 +25,7 @@ def terminal_tree(
 ) -> str:
     """The tree in lines of at most `width` cells (60 at least), most visited siblings first.
 
+    Columns: id, meta-action, the model's value with its frozen rating (a sign), Q, visits, how it ended.
     `best` holds indices of the nodes to star, the winning line. `plain` writes ASCII only.
     """
     signs = _ASCII if plain else _UNICODE
@@ -40,6 +35,7 @@ def terminal_tree(
         width=max(width, 60),
         id_cells=max(2, *(len(str(node.local_id)) for node in nodes)),
         visit_cells=max(6, *(len(str(node.visits)) for node in nodes)),
+        most_visits=max(node.visits for node in nodes),
         best=frozenset(best or ()),
     )
     lines = [_heading(sheet)]
@@ -56,34 +52,23 @@ def terminal_tree(
     return "\n".join(lines)
 
 
-def html_page(rows: Sequence[Mapping[str, Any]], title: str) -> str:
-    """One HTML file that shows the rows with no network: tree, path, filters, search.
-
-    ValueError when a row is not what `record.to_row` writes.
-    """
-    best = []
-    for row in rows:
-        nodes, _ = from_row(row)
-        leaf = best_leaf(nodes, row["answer"])
-        best.append(None if leaf is None else nodes[leaf].local_id)
-    style, script = _asset("page.css"), _asset("page.js") + _asset("panels.js")
-    parts = {
-        "title": html.escape(title),
-        "policy": f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:",
-        "style": style,
-        "script": script,
-        "data": _embedded({"rows": list(rows), "best": best}),
-    }
-    return re.sub(r"@@(\w+)@@", lambda found: parts[found[1]], _asset("page.html"))
+def one_line(text: str, *, plain: bool = False) -> str:
+    """The whole text on one line, with nothing a terminal would obey; `plain` writes ASCII only."""
+    return "".join(_printed(c, ascii_only=plain)[0] for c in " ".join(text.split()))
 
 
-def best_leaf(nodes: Sequence[Node], answer: str | None) -> int | None:
-    """Index of the conclusion with this answer and the highest value, the first of equals; as `Vote.leaf`."""
-    if answer is None:
-        return None
-    leaves = [node for node in nodes if node.terminal and node.answer == answer]
-    strongest = max(leaves, key=lambda node: node.value or 0.0, default=None)
-    return None if strongest is None else strongest.index
+def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether to colour what is written there: a terminal that can, and no NO_COLOR (no-color.org)."""
+    return stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+
+
+def writes_signs(stream: TextIO) -> bool:
+    """Whether the stream's encoding holds the signs a tree is drawn with; elsewhere it is drawn plain."""
+    try:
+        "".join(_UNICODE).encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 _REMAINING = re.compile(r"<remaining>(\d+/\d+)</remaining>")
@@ -101,10 +86,12 @@ class _Signs(NamedTuple):
     wrong: str
     ungraded: str
     none: str
+    positive: str  # the rating the thought was given
+    negative: str
 
 
-_UNICODE = _Signs("├╴", "└╴", "│ ", "…", "★", "✓", "✗", "○", "–")
-_ASCII = _Signs("|-", "`-", "| ", "~", "*", "+", "x", "o", "-")
+_UNICODE = _Signs("├╴", "└╴", "│ ", "…", "★", "✓", "✗", "○", "–", "▲", "▼")
+_ASCII = _Signs("|-", "`-", "| ", "~", "*", "+", "x", "o", "-", "^", "v")
 
 _BOLD, _DIM, _GOLD = "1", "2", "1;33"
 _ACTION_COLOURS = {
@@ -116,6 +103,7 @@ _ACTION_COLOURS = {
     MetaAction.CONCLUDE: "32",
 }
 _VALUE_COLOURS = ("38;5;167", "38;5;173", "38;5;179", "38;5;143", "38;5;107", "38;5;71")  # red to green
+_VISIT_COLOURS = ("2", "38;5;67", "38;5;74", "38;5;80", "1;38;5;87")  # few to most, on a log scale
 
 
 class _Sheet(NamedTuple):
@@ -126,12 +114,13 @@ class _Sheet(NamedTuple):
     width: int
     id_cells: int
     visit_cells: int
+    most_visits: int
     best: frozenset[int]
 
     @property
     def columns(self) -> int:
         """Cells before the guides: star, id, action, value, q, visits and mark, a space after each."""
-        return 2 + self.id_cells + 1 + 8 + 1 + 5 + 1 + 4 + 1 + self.visit_cells + 1 + 2
+        return 2 + self.id_cells + 1 + 8 + 1 + 6 + 1 + 4 + 1 + self.visit_cells + 1 + 2
 
     def paint(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour and code else text
@@ -139,7 +128,7 @@ class _Sheet(NamedTuple):
 
 def _heading(sheet: _Sheet) -> str:
     ids, visits = "id".rjust(sheet.id_cells), "visits".rjust(sheet.visit_cells)
-    return sheet.paint(f"  {ids} {'action':8} value {'q':>4} {visits}   thought", _DIM)
+    return sheet.paint(f"  {ids} {'action':8} {'value':6} {'q':>4} {visits}   thought", _DIM)
 
 
 def _line(sheet: _Sheet, node: Node, guides: str) -> str:
@@ -150,14 +139,14 @@ def _line(sheet: _Sheet, node: Node, guides: str) -> str:
     answer = "" if node.answer is None else f"= {node.answer} {signs.rail}"
     text = _fit(answer + node.text, sheet.width - sheet.columns - len(guides), signs)
     q = f"{node.q:.2f}" if node.visits else signs.none
-    value = signs.none if node.value is None else f"{node.value:.2f}"
+    value = f"{signs.none} " if node.value is None else f"{node.value:.2f}{_rating(node.value, signs)}"
     cells = (
         sheet.paint(signs.star, _GOLD) if starred else " ",
         sheet.paint(str(node.local_id).rjust(sheet.id_cells), _DIM),
         sheet.paint(node.action.value.ljust(8), _ACTION_COLOURS[node.action]),
-        sheet.paint(value.rjust(5), _value_colour(node.value)),
+        sheet.paint(value.rjust(6), _value_colour(node.value)),
         sheet.paint(q.rjust(4), _value_colour(node.q if node.visits else None)),
-        str(node.visits).rjust(sheet.visit_cells),
+        sheet.paint(str(node.visits).rjust(sheet.visit_cells), _visit_colour(node.visits, sheet.most_visits)),
         sheet.paint(mark, mark_code),
         sheet.paint(guides, _DIM) + sheet.paint(text, _BOLD if starred else ""),
     )
@@ -176,6 +165,16 @@ def _value_colour(value: float | None) -> str:
     if value is None:
         return _DIM
     return _VALUE_COLOURS[min(int(value * len(_VALUE_COLOURS)), len(_VALUE_COLOURS) - 1)]
+
+
+def _visit_colour(visits: int, most: int) -> str:
+    share = math.log1p(visits) / math.log1p(most) if most else 0.0
+    return _VISIT_COLOURS[min(int(share * len(_VISIT_COLOURS)), len(_VISIT_COLOURS) - 1)]
+
+
+def _rating(value: float, signs: _Signs) -> str:
+    """The sign of the rating that the value froze to when the thought was made."""
+    return signs.positive if value >= 0.5 else signs.negative
 
 
 def _clip(guides: str, room: int, signs: _Signs) -> str:
@@ -206,18 +205,3 @@ def _printed(character: str, *, ascii_only: bool) -> tuple[str, int]:
         escaped = character.encode("unicode_escape").decode("ascii")
         return escaped, len(escaped)
     return character, 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def _asset(name: str) -> str:
-    return (Path(__file__).parent / name).read_text("utf-8")
-
-
-def _embedded(value: object) -> str:
-    """JSON that no HTML or script parser can end early, whatever text it holds."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII, so U+2028 is escaped
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _hash(inline: str) -> str:
-    """The content security policy's word for exactly this inline style or script."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}'"
