@@ -1,19 +1,25 @@
-"""Ragged records in RAM: pages of bytes, filled in id order, gathered by id, freed from the oldest.
+"""Ragged records in RAM: pages of bytes, filled in turn, gathered by slot, moved together as records go.
 
-Knows ids and bytes only: no priorities, no files.
+Knows slots and bytes only: no ids, no priorities, no files. What is allocated stays below 1.25 times the
+records' bytes: a page is a sixteenth of them at most, and pages with many gaps are emptied into a new one.
+Letters of a shape: B slots of one call.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from replay.kernels import Kernels
+
 Int64 = npt.NDArray[np.int64]
-PAGE_BYTES = 1 << 20
+
+_LEAST_PAGE, _MOST_PAGE = 1 << 14, 1 << 26
+_PAGES = 16  # of the records' bytes, about
+_WORD = 8  # records begin at multiples of it, so that their arrays are aligned
 
 
 class Gathered(NamedTuple):
@@ -24,65 +30,116 @@ class Gathered(NamedTuple):
 
 
 class Arena:
-    """The records of at most `capacity` consecutive ids; the place of an id is slot id % capacity."""
+    """The records of at most `num_slots` slots."""
 
-    def __init__(self, capacity: int, page_bytes: int = PAGE_BYTES) -> None:
+    def __init__(self, num_slots: int, kernels: Kernels | None = None) -> None:
         """Starts without pages. A record larger than a page gets a page of its own."""
-        self.capacity = capacity
-        self._page_bytes = page_bytes
-        self._pages: dict[int, npt.NDArray[np.uint8]] = {}
-        self._last_ids: deque[int] = deque()  # the last id of each page, oldest page first
-        self._oldest_page = 0
-        self._free = 0  # where the newest page goes on
-        self._page = np.zeros(capacity, dtype=np.int32)
-        self._start = np.zeros(capacity, dtype=np.int64)
-        self._length = np.zeros(capacity, dtype=np.int32)  # padded to 8
+        self._kernels = kernels
+        self._pages: list[npt.NDArray[np.uint8]] = []  # empty arrays where a page was freed
+        self._addresses = np.zeros(0, dtype=np.int64)  # of the pages
+        self._live = np.zeros(0, dtype=np.int64)  # bytes of records in each page
+        self._current = -1  # the page that is filled now
+        self._free = 0  # where it goes on
+        self._page = np.full(num_slots, -1, dtype=np.int32)  # -1: nothing there
+        self._word = np.zeros(num_slots, dtype=np.int32)  # where the record begins, in words
+        self._length = np.zeros(num_slots, dtype=np.int32)  # in bytes, padded to a word
 
     @property
-    def num_pages(self) -> int:
-        """Pages held now."""
-        return len(self._pages)
+    def num_bytes(self) -> int:
+        """Bytes of the records held."""
+        return int(self._live.sum())
 
-    def add(self, first_id: int, records: Sequence[bytes]) -> None:
-        """Store records under consecutive ids. Ids come in rising order over the life of the arena."""
-        for record_id, record in enumerate(records, start=first_id):
-            length = -(-len(record) // 8) * 8
-            page = self._page_for(length)
-            slot = record_id % self.capacity
-            self._page[slot], self._start[slot], self._length[slot] = page, self._free, length
-            self._pages[page][self._free : self._free + len(record)] = np.frombuffer(record, np.uint8)
-            self._free += length
-            self._last_ids[-1] = record_id
+    @property
+    def num_allocated(self) -> int:
+        """Bytes of the pages held."""
+        return sum(len(page) for page in self._pages)
 
-    def gather(self, ids: Int64) -> Gathered:  # [B]
-        """Copies of the records of these ids, in this order; an id may repeat."""
-        slots = ids % self.capacity
-        lengths = self._length[slots]
-        ends = np.cumsum(lengths, dtype=np.int64)
+    @property
+    def num_index_bytes(self) -> int:
+        """Bytes of what is kept by slot."""
+        return self._page.nbytes + self._word.nbytes + self._length.nbytes
+
+    def add(self, slots: Int64, records: Sequence[bytes]) -> None:  # [B], B
+        """Store records in slots that hold nothing."""
+        padded = [record + bytes(-len(record) % _WORD) for record in records]
+        lengths = np.array([len(record) for record in padded], dtype=np.int64)
+        self._store(slots, np.frombuffer(b"".join(padded), np.uint8), lengths)
+
+    def remove(self, slots: Int64) -> None:  # [B], each once
+        """Let go of records; pages that hold nothing else are freed."""
+        pages = self._page[slots]
+        np.subtract.at(self._live, pages, self._length[slots])
+        self._page[slots] = -1
+        for page in np.unique(pages).tolist():
+            if not self._live[page]:
+                self._drop_page(page)
+        self._close_gaps()
+
+    def gather(self, slots: Int64) -> Gathered:  # [B]
+        """Copies of the records in these slots, in this order; a slot may repeat."""
+        lengths = self._length[slots].astype(np.int64)
+        ends = lengths.cumsum()
         starts = ends - lengths
         records = np.empty(int(ends[-1]) if len(ends) else 0, dtype=np.uint8)
-        places = (self._page[slots], self._start[slots], self._start[slots] + lengths, starts, ends)
-        for page, start, end, to_start, to_end in zip(*(p.tolist() for p in places), strict=True):
-            records[to_start:to_end] = self._pages[page][start:end]
+        pages, begins = self._page[slots], self._word[slots].astype(np.int64) * _WORD
+        if self._kernels is not None:
+            self._kernels.gather(self._addresses[pages] + begins, lengths, records, starts)
+            return Gathered(records, starts)
+        views, target = [page.data for page in self._pages], records.data
+        places = (pages, begins, begins + lengths, starts, ends)
+        for page, begin, end, to_begin, to_end in zip(*(p.tolist() for p in places), strict=True):
+            target[to_begin:to_end] = views[page][begin:end]
         return Gathered(records, starts)
 
-    def forget(self, first_live: int) -> None:
-        """Free the pages whose ids all lie before `first_live`."""
-        while self._last_ids and self._last_ids[0] < first_live:
-            self._last_ids.popleft()
-            del self._pages[self._oldest_page]
-            self._oldest_page += 1
+    def _store(self, slots: Int64, joined: npt.NDArray[np.uint8], lengths: Int64) -> None:
+        """Put records that lie one after another into pages."""
+        ends = lengths.cumsum()
+        done, at = 0, 0
+        while done < len(slots):
+            room = len(self._pages[self._current]) - self._free if self._current >= 0 else 0
+            fits = int(np.searchsorted(ends, at + room, side="right"))
+            if fits == done:
+                self._open_page(int(lengths[done]))
+                continue
+            end = int(ends[fits - 1])
+            page, here = self._current, slots[done:fits]
+            self._pages[page][self._free : self._free + end - at] = joined[at:end]
+            self._page[here] = page
+            self._word[here] = (ends[done:fits] - lengths[done:fits] - at + self._free) // _WORD
+            self._length[here] = lengths[done:fits]
+            self._live[page] += end - at
+            self._free += end - at
+            done, at = fits, end
 
-    def num_bytes(self, first_id: int, end_id: int) -> int:
-        """Bytes of the records of the ids from `first_id` up to `end_id`."""
-        slots = np.arange(first_id, end_id) % self.capacity
-        return int(self._length[slots].sum(dtype=np.int64))
+    def _open_page(self, least: int) -> None:
+        size = min(max(self.num_bytes // _PAGES, _LEAST_PAGE), _MOST_PAGE) // _WORD * _WORD
+        page = np.empty(max(size, least), dtype=np.uint8)
+        freed = next((i for i, old in enumerate(self._pages) if not len(old)), None)
+        if freed is None:
+            freed = len(self._pages)
+            self._pages.append(page)
+            self._addresses = np.append(self._addresses, 0)
+            self._live = np.append(self._live, 0)
+        self._pages[freed], self._addresses[freed] = page, page.ctypes.data
+        self._current, self._free = freed, 0
 
-    def _page_for(self, length: int) -> int:
-        newest = self._oldest_page + len(self._pages) - 1
-        if not self._pages or self._free + length > len(self._pages[newest]):
-            newest += 1
-            self._pages[newest] = np.empty(max(self._page_bytes, length), dtype=np.uint8)
-            self._last_ids.append(-1)
-            self._free = 0
-        return newest
+    def _drop_page(self, page: int) -> None:
+        self._pages[page] = np.empty(0, dtype=np.uint8)
+        if page == self._current:
+            self._current, self._free = -1, 0
+
+    def _close_gaps(self) -> None:
+        """Empty the page with the most gaps into the current one while there are too many."""
+        for _ in range(len(self._pages)):
+            gaps = np.array([len(page) for page in self._pages]) - self._live
+            if gaps.sum() <= self.num_bytes * 3 // 16 + 2 * _LEAST_PAGE:
+                return
+            worst = int(gaps.argmax())
+            if worst == self._current:
+                self._current = -1
+            moved = (self._page == worst).nonzero()[0]
+            records, _ = self.gather(moved)
+            lengths = self._length[moved].astype(np.int64)
+            self._live[worst] = 0
+            self._drop_page(worst)
+            self._store(moved, records, lengths)

@@ -8,17 +8,21 @@ What is on disk is the Store, what is in RAM the Memory; every change is committ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from replay.batch import Batch, Update
 from replay.errors import ReplayError
+from replay.evict import Eviction
 from replay.experience import Experience
 from replay.file import FILE_NAME, Position
+from replay.kernels import Backend, kernels_of
 from replay.memory import Memory
 from replay.record import row_of
 from replay.store import Durability, Store
@@ -28,22 +32,6 @@ Float64 = npt.NDArray[np.float64]
 
 _LEAST_FOLD = 65_536  # journaled priorities kept before they are folded, at least
 _HIGHEST = 1e100  # so that a million squares of them have a sum
-
-
-class Batch(NamedTuple):
-    """What `sample` draws. An item may come twice."""
-
-    ids: Int64  # [B]
-    experiences: tuple[Experience, ...]  # B of them; their arrays belong to the batch
-    weights: Float64  # [B] importance weights in (0, 1]
-    probabilities: Float64  # [B] chance of the item in one draw
-
-
-class Update(NamedTuple):
-    """What became of a priority update."""
-
-    applied: int
-    stale: int  # ids no longer in the buffer; nothing was changed for them
 
 
 def priority_of(
@@ -71,23 +59,31 @@ class PrioritizedReplayBuffer:
         alpha: float = 0.6,
         eps: float = 1e-3,
         max_lag: int | None = None,
+        eviction: Eviction = "oldest",
         durability: Durability = "process",
+        draws: Literal["stratified", "independent"] = "stratified",
         normalise: Literal["batch", "buffer"] = "batch",
+        backend: Backend = "auto",
     ) -> None:
         """Open the folder's buffer, or begin one.
 
         `alpha` 0 draws uniformly. A priority below `eps` counts as `eps`, so that no item is out of
-        reach. `max_lag`: versions an item may lie behind the newest; None: any. `normalise`: weights
-        are divided by the largest of the batch, or of the whole buffer (a pass over all priorities).
-        A smaller capacity than before evicts the oldest. ReplayError: a setting out of range, or see Store.
+        reach. `max_lag`: versions an item may lie behind the newest; None: any. `eviction`: who goes
+        when the buffer is full, or opened with a smaller capacity. `draws`: one item from each of equal
+        strata of the sum, or each on its own. `normalise`: weights are divided by the largest of the
+        batch, or of the whole buffer. `backend`: loops in numba or numpy, with equal results; "auto":
+        numba where it is installed. ReplayError: a setting out of range, or see Store.
         """
         _check("capacity", capacity, capacity >= 1, "at least 1")
         _check("alpha", alpha, 0 <= alpha <= 1, "in [0, 1]")
         _check("eps", eps, 0 <= eps < np.inf, "finite and not negative")
         _check("max_lag", max_lag, max_lag is None or max_lag >= 0, "None or at least 0")
-        _check("normalise", normalise, normalise in ("batch", "buffer"), "'batch' or 'buffer'")
+        _check_choice("eviction", eviction, Eviction)
+        _check_choice("draws", draws, Literal["stratified", "independent"])
+        _check_choice("normalise", normalise, Literal["batch", "buffer"])
         self.capacity, self.alpha, self.eps = capacity, alpha, eps
-        self.max_lag, self.normalise = max_lag, normalise
+        self.max_lag, self.eviction, self.draws, self.normalise = max_lag, eviction, draws, normalise
+        self._kernels = kernels_of(backend)
         self._store = Store(Path(folder) / FILE_NAME, durability)
         try:
             self._memory = self._load(self._store.position())
@@ -102,49 +98,71 @@ class PrioritizedReplayBuffer:
     def extend(
         self, experiences: Iterable[Experience], priorities: npt.ArrayLike | None = None
     ) -> Int64:  # [N]
-        """Add experiences and return their ids; the oldest beyond capacity are evicted with them.
+        """Add experiences and return their ids; who must go for them is evicted with them.
 
         Without priorities they enter at the highest priority ever given, 1.0 at the beginning.
         """
         rows = [row_of(experience) for experience in experiences]
-        first_id = self._memory.position.next_id
-        ids = np.arange(first_id, first_id + len(rows))
         if not rows:
-            return ids
+            return np.zeros(0, dtype=np.int64)
         entering = np.full(len(rows), self._memory.position.max_priority or 1.0)
         given = self._checked(entering if priorities is None else priorities, len(rows))
         versions = np.array([row.version for row in rows], dtype=np.int64)
-        position = self._memory.after_adding(versions, float(given.max()))
-        records = self._store.append(first_id, rows, given, position)
-        self._memory.position = position
-        self._memory.add(first_id, versions, records, given)
+        plan = self._memory.plan(versions, float(given.max()))
+        staying = [row for row, stays in zip(rows, plan.stays.tolist(), strict=True) if stays]
+        ids, given = plan.ids[plan.stays], given[plan.stays]
+        try:
+            records = self._store.append(ids, staying, given, plan.evicted, plan.position)
+        except BaseException:
+            self._memory.forget_plan()
+            raise
+        self._memory.position = plan.position
+        self._memory.remove(plan.evicted)
+        self._memory.add(ids, versions[plan.stays], records, given)
         if self.max_lag is not None:
             self.drop_older_than(int(versions.max()) - self.max_lag)
         self._fold_if_long()
-        return ids
+        return plan.ids
 
     def sample(self, batch_size: int, beta: float, rng: np.random.Generator) -> Batch:
-        """Draw with P = priority^alpha / sum, one item from each of `batch_size` equal strata.
+        """Draw with P = priority^alpha / sum, with replacement.
 
         weights = (size * P)^-beta, divided by the largest. ReplayError when there is nothing to draw.
         """
         _check("batch_size", batch_size, batch_size >= 1, "at least 1")
         _check("beta", beta, 0 <= beta < np.inf, "finite and not negative")
-        chances = self._memory.chances
-        if not chances.total > 0:
+        chances, total = self._memory.chances, self._memory.chances.total
+        if not total > 0:
             found = f"all {len(self)} priorities are 0" if len(self) else "the buffer is empty"
             raise ReplayError(f"nothing to sample: {found}; add experiences first")
-        masses = (np.arange(batch_size) + rng.random(batch_size)) * (chances.total / batch_size)
+        if self.draws == "stratified":
+            masses = (np.arange(batch_size) + rng.random(batch_size)) * (total / batch_size)
+        else:
+            masses = rng.random(batch_size) * total
         slots = chances.draw(masses)
         drawn = chances.get(slots)
-        least = float(drawn.min()) if self.normalise == "batch" else chances.smallest()
-        ids = self._memory.ids_at(slots)
+        least = drawn.min() if self.normalise == "batch" else chances.smallest()
         return Batch(
-            ids=ids,
-            experiences=self._memory.experiences(ids),
+            ids=self._memory.ids_at(slots),
+            experiences=self._memory.experiences_at(slots),
             weights=(drawn / least) ** -beta,  # size and sum cancel: the largest weight has the least P
-            probabilities=drawn / chances.total,
+            probabilities=drawn / total,
         )
+
+    def batches(
+        self,
+        batch_size: int,
+        rng: np.random.Generator,
+        *,
+        beta: float | Callable[[int], float] = 1.0,
+        num_batches: int | None = None,
+    ) -> Iterator[Batch]:
+        """Batch after batch, each drawn when it is asked for; `beta` may depend on the batch's number.
+
+        Goes into torch's DataLoader through `Batches` (stream.py). Ends after `num_batches`, if given.
+        """
+        for step in count() if num_batches is None else range(num_batches):
+            yield self.sample(batch_size, beta(step) if callable(beta) else beta, rng)
 
     def update_priority(self, ids: npt.ArrayLike, priorities: npt.ArrayLike) -> Update:  # [N], [N]
         """Give items new priorities; the last one wins where an id repeats.
@@ -155,22 +173,24 @@ class PrioritizedReplayBuffer:
         wanted = np.asarray(ids)
         if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
             raise ReplayError(f"ids must be one row of int64, got {wanted.dtype} of shape {wanted.shape}")
-        wanted = wanted.astype(np.int64)
+        wanted = wanted.astype(np.int64, copy=False)
         given = self._checked(priorities, len(wanted))
         alive = self._memory.alive(wanted)
-        live_ids, given = wanted[alive], given[alive]
-        update = Update(applied=len(live_ids), stale=len(wanted) - len(live_ids))
+        num_applied = int(np.count_nonzero(alive))
+        update = Update(applied=num_applied, stale=len(wanted) - num_applied)
         if not len(wanted):
             return update
+        if update.stale:
+            wanted, given = wanted[alive], given[alive]
         now = self._memory.position
         position = now._replace(
             stale_updates=now.stale_updates + update.stale,
             max_priority=float(given.max(initial=now.max_priority)),
         )
-        self._store.record_priorities(live_ids, given, position)
+        self._store.record_priorities(wanted, given, position)
         self._memory.position = position
-        self._memory.set_priorities(live_ids, given)
-        self._memory.add_draws(live_ids)
+        self._memory.set_priorities(wanted, given)
+        self._memory.add_draws(wanted)
         self._fold_if_long()
         return update
 
@@ -179,10 +199,10 @@ class PrioritizedReplayBuffer:
         now = self._memory.position
         if now.min_version is not None and version <= now.min_version:
             return 0
-        position = self._memory.after_dropping(version)
-        self._store.move(position)
-        self._memory.move(position)
-        return position.dropped - now.dropped
+        dropped = self._memory.older_than(version)
+        position = now._replace(min_version=version, dropped=now.dropped + len(dropped))
+        self._remove(dropped, position)
+        return len(dropped)
 
     def mark(self) -> dict[str, Any]:
         """Write a snapshot of everything through to the disk; what `rewind` needs to come back to it.
@@ -212,14 +232,13 @@ class PrioritizedReplayBuffer:
     def stats(self) -> dict[str, float]:
         """Flat numbers for a log line. Priorities are those of the live items, before alpha."""
         position, ids = self._memory.position, self._memory.ids()
-        alive = self._memory.alive(ids)
-        priorities = self._memory.priorities(ids)[alive]
-        chances = self._memory.chances.get(ids % self.capacity)
+        priorities = self._memory.priorities(ids)
+        chances = self._memory.chances_of(ids)
         squares = float((chances**2).sum())
         return {
             "size": len(self),
             "capacity": self.capacity,
-            "added": position.next_id,
+            "added": position.added,
             "evicted": position.evicted,
             "dropped": position.dropped,
             "stale_updates": position.stale_updates,
@@ -242,33 +261,46 @@ class PrioritizedReplayBuffer:
     ) -> None:
         self.close()
 
-    def _load(self, position: Position) -> Memory:
-        position = self._fitted(position)
-        memory = Memory(self.capacity, self.alpha, position)
-        priorities = self._store.priorities(position)
-        for first_id, versions, records in self._store.nodes(position.first_live, position.next_id):
-            start = first_id - position.first_live
-            given = priorities.current[start : start + len(records)]
-            memory.add(first_id, np.array(versions, dtype=np.int64), records, given)
-        memory.add_draws(np.arange(position.first_live, position.next_id), priorities.draws)
-        memory.fold(priorities.unfolded.nonzero()[0] + position.first_live, priorities.num_journaled)
+    def _load(self, stored: Position) -> Memory:
+        # Ids keep their places only when the number of slots grows by a whole factor.
+        factor = -(-self.capacity // stored.num_slots)
+        position = stored._replace(num_slots=stored.num_slots * factor)
+        memory = Memory(
+            position,
+            self.capacity,
+            self.alpha,
+            self.eviction,
+            with_smallest=self.normalise == "buffer",
+            kernels=self._kernels,
+        )
+        priorities = self._store.priorities(position.num_live)
+        done = 0
+        for ids, versions, records in self._store.nodes(priorities.ids):
+            memory.add(ids, versions, records, priorities.current[done : done + len(ids)])
+            done += len(ids)
+        memory.loaded(priorities)
+        self._memory = memory
+        over = memory.over()
+        fitted = position._replace(evicted=position.evicted + len(over))
+        if fitted != stored:
+            self._remove(over, fitted)
         return memory
 
-    def _fitted(self, position: Position) -> Position:
-        first_live = position.next_id - self.capacity
-        if first_live <= position.first_live:
-            return position
-        num_lost = self._store.count(position.first_live, first_live, position.min_version)
-        position = position._replace(first_live=first_live, evicted=position.evicted + num_lost)
-        self._store.move(position)
-        return position
+    def _remove(self, ids: Int64, position: Position) -> None:
+        try:
+            self._store.remove(ids, position)
+        except BaseException:
+            self._memory.forget_plan()
+            raise
+        self._memory.position = position
+        self._memory.remove(ids)
 
     def _checked(self, priorities: npt.ArrayLike, num_ids: int) -> Float64:
         given = np.asarray(priorities, dtype=np.float64)
         if given.shape != (num_ids,):
             raise ReplayError(f"expected {num_ids} priorities in one row, got shape {given.shape}")
-        bad = ~((given >= 0) & (given <= _HIGHEST))
-        if bad.any():
+        if num_ids and not (given.min() >= 0 and given.max() <= _HIGHEST):
+            bad = ~((given >= 0) & (given <= _HIGHEST))
             raise ReplayError(f"priorities must lie in [0, {_HIGHEST:g}], got {given[bad][0]}")
         return np.maximum(given, self.eps)
 
@@ -277,15 +309,17 @@ class PrioritizedReplayBuffer:
             self._fold(keep=False)
 
     def _fold(self, *, keep: bool) -> tuple[int, int]:
-        ids = self._memory.ids()
-        priorities = self._memory.priorities(ids)
-        changed = ids[self._memory.unfolded(ids)]
-        position, draws = self._memory.position, self._memory.draws(ids)
-        folded = self._store.snapshot(priorities, draws, changed, position, keep=keep)
-        self._memory.fold()
+        now, changed = self._memory.snapshot()
+        folded = self._store.snapshot(now, changed, keep=keep)
+        self._memory.folded(shown=keep)
         return folded
 
 
 def _check(name: str, found: object, fits: bool, expected: str) -> None:
     if not fits:
         raise ReplayError(f"{name} must be {expected}, got {found!r}")
+
+
+def _check_choice(name: str, found: object, choices: Any) -> None:
+    names = get_args(choices)
+    _check(name, found, found in names, f"one of {', '.join(map(repr, names))}")

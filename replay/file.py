@@ -1,14 +1,16 @@
 """The buffer's file as it lies on disk: its tables, its position, and how they are read and checked.
 
-    meta        one row: format and position (which ids are live, what was counted)
+    meta        one row: format and position (next id, what was counted)
     nodes       one row an experience, plain columns; payloads holds its arrays
-    journal     priorities given since the newest snapshot, packed
-    snapshots   the position and all priorities at one moment; a kept one can be gone back to
-    draws       how often each item had been trained on at that moment
-    priorities  the same for people: new nodes at once, updates when the journal is folded
-    live        view: the nodes that may be drawn, with their priorities
+    priorities  one row a live node, and the priority it had when it came or at the last mark
+    journal     priorities given since the newest snapshot, packed; a later entry wins
+    snapshots   the position, all priorities and how often each item had been trained on at one moment; a
+                kept one (a mark) can be gone back to
+    evicted     nodes that are no longer live, kept for the marks up to `snapshot`
+    live        view: the live nodes, with their priorities as in the table of that name
 
-Reads only. The one writer is in store.py.
+Packed ids are little-endian int64, packed priorities float64, packed draws uint32. Journal and snapshots are
+read in journal.py, whole files written in store.py.
 """
 
 from __future__ import annotations
@@ -23,23 +25,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from replay.errors import ReplayError
 from replay.record import Row, checksum, pack
 
-Int64 = npt.NDArray[np.int64]
-Float64 = npt.NDArray[np.float64]
-
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "replay.sqlite"
-DRAWS_TABLE = """CREATE TABLE IF NOT EXISTS draws (snapshot INTEGER PRIMARY KEY, draws BLOB NOT NULL,
-       crc32 INTEGER NOT NULL)"""
 SCHEMA = (
-    """CREATE TABLE meta (format INTEGER NOT NULL, next_id INTEGER NOT NULL, first_live INTEGER NOT NULL,
-       min_version INTEGER, max_priority REAL NOT NULL, evicted INTEGER NOT NULL, dropped INTEGER NOT NULL,
-       stale_updates INTEGER NOT NULL, crc32 INTEGER NOT NULL)""",
+    """CREATE TABLE meta (format INTEGER NOT NULL, next_id INTEGER NOT NULL, num_slots INTEGER NOT NULL,
+       added INTEGER NOT NULL, min_version INTEGER, max_priority REAL NOT NULL, evicted INTEGER NOT NULL,
+       dropped INTEGER NOT NULL, stale_updates INTEGER NOT NULL, crc32 INTEGER NOT NULL)""",
     """CREATE TABLE nodes (id INTEGER PRIMARY KEY, problem TEXT NOT NULL, tree TEXT NOT NULL,
        node INTEGER NOT NULL, parent INTEGER NOT NULL, action TEXT NOT NULL, version INTEGER NOT NULL,
        temperature REAL NOT NULL, advantage REAL NOT NULL, value REAL NOT NULL, value_target REAL NOT NULL,
@@ -47,44 +41,32 @@ SCHEMA = (
        num_sampled INTEGER NOT NULL, crc32 INTEGER NOT NULL)""",
     "CREATE TABLE payloads (id INTEGER PRIMARY KEY, payload BLOB NOT NULL)",
     """CREATE TABLE journal (entry INTEGER PRIMARY KEY, ids BLOB NOT NULL, priorities BLOB NOT NULL,
-       crc32 INTEGER NOT NULL)""",
+       stale_updates INTEGER NOT NULL, max_priority REAL NOT NULL, crc32 INTEGER NOT NULL)""",
     """CREATE TABLE snapshots (snapshot INTEGER PRIMARY KEY, kept INTEGER NOT NULL, position TEXT NOT NULL,
-       priorities BLOB NOT NULL, crc32 INTEGER NOT NULL)""",
-    DRAWS_TABLE,
+       ids BLOB NOT NULL, priorities BLOB NOT NULL, draws BLOB NOT NULL, crc32 INTEGER NOT NULL)""",
     "CREATE TABLE priorities (id INTEGER PRIMARY KEY, priority REAL NOT NULL)",
-    """CREATE VIEW live AS SELECT nodes.*, priority FROM nodes JOIN priorities USING (id), meta
-       WHERE id >= first_live AND (min_version IS NULL OR version >= min_version)""",
+    "CREATE TABLE evicted (id INTEGER PRIMARY KEY, snapshot INTEGER NOT NULL)",
+    "CREATE VIEW live AS SELECT nodes.*, priority FROM nodes JOIN priorities USING (id)",
 )
+TABLES = {"meta", "nodes", "payloads", "journal", "snapshots", "priorities", "evicted"}
 
 
 class Position(NamedTuple):
-    """Where a buffer stands. Live are the ids from `first_live` up to `next_id` that are new enough."""
+    """Where a buffer stands. Which ids are live is in the table `priorities`."""
 
     next_id: int = 0
-    first_live: int = 0
+    num_slots: int = 1  # places in RAM; the place of an id is id % num_slots
+    added: int = 0  # items ever given
     min_version: int | None = None  # older versions are dropped; None: nothing is
     max_priority: float = 0.0  # the highest ever given; 0: none was
     evicted: int = 0
     dropped: int = 0
     stale_updates: int = 0
 
-
-class Priorities(NamedTuple):
-    """Priorities of the ids from `first_live` on."""
-
-    current: Float64
-    draws: Int64  # how often one was drawn and given a new priority
-    unfolded: npt.NDArray[np.bool_]  # set since the newest snapshot
-    num_journaled: int  # how often one was set since then
-
-
-class Snapshot(NamedTuple):
-    """Everything that changes, at one moment; arrays begin at the position's `first_live`."""
-
-    position: Position
-    priorities: Float64
-    draws: Int64
-    crc32: int  # of position and priorities
+    @property
+    def num_live(self) -> int:
+        """Items that live."""
+        return self.added - self.evicted - self.dropped
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
@@ -107,60 +89,14 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 
 def read_position(db: sqlite3.Connection, path: Path) -> Position:
-    """The position in the file; ReplayError when it does not match its checksum."""
-    *values, crc = db.execute(f"SELECT {', '.join(Position._fields)}, crc32 FROM meta").fetchone()
-    position = Position(*values)
-    if crc != position_checksum(position):
+    """The position in `meta`, as of the last change of what lives; ReplayError when it does not match its checksum."""
+    line = db.execute(f"SELECT {', '.join(Position._fields)}, crc32 FROM meta").fetchone()
+    if line is None:
+        raise ReplayError(f"{path} is damaged: meta is empty")
+    position = Position(*line[:-1])
+    if line[-1] != position_checksum(position):
         raise ReplayError(f"{path} is damaged: meta does not match its checksum")
     return position
-
-
-def read_journal(db: sqlite3.Connection, path: Path) -> Iterator[tuple[Int64, Float64]]:
-    """Ids and priorities of every journal entry, oldest first, checked."""
-    for entry, ids, priorities, crc in db.execute("SELECT * FROM journal ORDER BY entry"):
-        if crc != zlib.crc32(priorities, zlib.crc32(ids)):
-            raise ReplayError(f"{path} is damaged: journal entry {entry} does not match its checksum")
-        yield np.frombuffer(ids, "<i8"), np.frombuffer(priorities, "<f8")
-
-
-def read_snapshot(db: sqlite3.Connection, path: Path, number: int) -> Snapshot | None:
-    """The snapshot of this number, checked; None: the file does not keep it."""
-    line = db.execute(
-        "SELECT position, priorities, crc32 FROM snapshots WHERE snapshot = ?", (number,)
-    ).fetchone()
-    if line is None:
-        return None
-    text, blob, crc = line
-    if crc != zlib.crc32(blob, zlib.crc32(text.encode())):
-        raise ReplayError(f"{path} is damaged: snapshot {number} does not match its checksum")
-    priorities = np.frombuffer(blob, "<f8")
-    draws = _read_draws(db, path, number, len(priorities))
-    return Snapshot(Position(*json.loads(text)), priorities, draws, crc)
-
-
-def read_priorities(db: sqlite3.Connection, path: Path, position: Position) -> Priorities:
-    """Current priorities and draws: the newest snapshot, then the journal."""
-    current = np.zeros(position.next_id - position.first_live)
-    draws = np.zeros(len(current), dtype=np.int64)
-    unfolded = np.zeros(len(current), dtype=np.bool_)
-    newest = db.execute("SELECT max(snapshot) FROM snapshots").fetchone()[0]
-    then = None if newest is None else read_snapshot(db, path, newest)
-    snapshot_end = 0
-    if then is not None:
-        gone = position.first_live - then.position.first_live
-        snapshot_end = then.position.next_id
-        current[: max(len(then.priorities) - gone, 0)] = then.priorities[gone:]
-        draws[: max(len(then.draws) - gone, 0)] = then.draws[gone:]
-    num_journaled = 0
-    for ids, priorities in read_journal(db, path):
-        alive = ids >= position.first_live
-        places = ids[alive] - position.first_live
-        current[places] = priorities[alive]
-        unfolded[places] = True
-        np.add.at(draws, places, 1)
-        num_journaled += len(ids)
-    draws[max(snapshot_end - position.first_live, 0) :] -= 1  # the first priority of an item is not a draw
-    return Priorities(current, draws, unfolded, num_journaled)
 
 
 def read_record(path: Path, line: tuple[Any, ...]) -> bytes:
@@ -178,35 +114,30 @@ def read_record(path: Path, line: tuple[Any, ...]) -> bytes:
 def check_format(db: sqlite3.Connection, path: Path) -> bool:
     """Whether the file holds a buffer (False: it is empty); ReplayError when it cannot be read by us."""
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if tables and not {"meta", "nodes", "payloads"} <= tables:
-        raise ReplayError(f"{path} is an SQLite file but not a replay buffer; use another folder")
     if not tables:
         return False
+    if not {"meta", "nodes", "payloads"} <= tables:
+        raise ReplayError(f"{path} is an SQLite file but not a replay buffer; use another folder")
     found = db.execute("SELECT format FROM meta").fetchone()
     if found is None or not isinstance(found[0], int):
         raise ReplayError(f"{path} is damaged: meta holds no format")
     if found[0] > FORMAT:
         raise ReplayError(
-            f"{path} has format {found[0]}, this program reads up to {FORMAT}; install a newer llama-o1"
+            f"{path} has format {found[0]}, this program reads format {FORMAT}; install a newer llama-o1"
         )
+    if found[0] < FORMAT:
+        raise ReplayError(
+            f"{path} has format {found[0]}, this program reads format {FORMAT}; use the llama-o1 that wrote it, "
+            "or another folder"
+        )
+    if not tables >= TABLES:
+        raise ReplayError(f"{path} is damaged: it has no table {min(TABLES - tables)}")
     return True
 
 
 def position_checksum(position: Position) -> int:
     """CRC-32 of a position."""
     return zlib.crc32(json.dumps(position).encode())
-
-
-def _read_draws(db: sqlite3.Connection, path: Path, number: int, num_ids: int) -> Int64:
-    """Draws as of a snapshot; none where a release before this table wrote it."""
-    table = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'draws'").fetchone()
-    sql = "SELECT draws, crc32 FROM draws WHERE snapshot = ?"
-    line = db.execute(sql, (number,)).fetchone() if table else None
-    if line is None:
-        return np.zeros(num_ids, dtype=np.int64)
-    if line[1] != zlib.crc32(line[0]):
-        raise ReplayError(f"{path} is damaged: draws of snapshot {number} do not match their checksum")
-    return np.frombuffer(line[0], "<u4").astype(np.int64)
 
 
 @contextmanager

@@ -1,147 +1,215 @@
-"""The live items in RAM: which ids they are, their versions, priorities, chances and records.
+"""The live items in RAM: their ids, versions, priorities, chances and records.
 
-Says what a change would leave behind (`after_...`) before the change is made, so that the buffer
-can commit it first. Knows no files. The place of an id is slot id % capacity; B items of a call.
+Says what a change would leave behind (`plan`, `after_...`) before the change is made, so that the buffer
+can commit it first. Knows no files. The place of an id is slot id % num_slots: an id never repeats, and a
+new one is the next whose slot is free. N items given, B items of a call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.arena import Arena
-from replay.experience import Experience
+from replay.batch import Experiences
+from replay.evict import NOTHING, Eviction, Keys, Victims
 from replay.file import Position
-from replay.record import unpack
+from replay.journal import Priorities, Snapshot
+from replay.kernels import Kernels
 from replay.sumtree import SumTree
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+class Plan(NamedTuple):
+    """What adding items would do."""
+
+    ids: Int64  # [N] of the items
+    stays: Bools  # [N] False: too old already, or pushed out by the items after it
+    evicted: Int64  # ids that make room, ascending
+    position: Position  # afterwards
 
 
 class Memory:
-    """At most `capacity` consecutive ids; those with a chance above 0 can be drawn."""
+    """At most `capacity` items, in as many slots or more; all of them can be drawn."""
 
-    def __init__(self, capacity: int, alpha: float, position: Position) -> None:
+    def __init__(
+        self,
+        position: Position,
+        capacity: int,
+        alpha: float,
+        eviction: Eviction = "oldest",
+        *,
+        with_smallest: bool = False,
+        kernels: Kernels | None = None,
+    ) -> None:
         """Room for the items of a position, which `add` then brings."""
+        num_slots = position.num_slots
         self.position = position
-        self.chances = SumTree(capacity)  # priority^alpha; 0 where nothing lives
+        self.chances = SumTree(num_slots, with_smallest=with_smallest, kernels=kernels)  # priority^alpha
         self.num_journaled = 0  # priorities set since the newest snapshot
         self._capacity, self._alpha = capacity, alpha
-        self._arena = Arena(capacity)
-        self._priorities = np.zeros(capacity)
-        self._draws = np.zeros(capacity, dtype=np.uint32)
-        self._versions = np.zeros(capacity, dtype=np.int64)
-        self._unfolded = np.zeros(capacity, dtype=np.bool_)  # set since the newest snapshot
+        self._arena = Arena(num_slots, kernels)
+        self._ids = np.full(num_slots, NOTHING, dtype=np.int64)
+        self._priorities = np.zeros(num_slots)
+        self._versions = np.zeros(num_slots, dtype=np.int64)
+        self._draws = np.zeros(num_slots, dtype=np.uint32)
+        self._unshown = np.zeros(num_slots, dtype=np.bool_)  # set since the last mark
+        self._victims = Victims()
+        keys: dict[str, Keys] = {
+            "oldest": self._ids,
+            "lowest_priority": self._priorities,
+            "oldest_version": self._versions,
+        }
+        self._keys: Keys = keys[eviction]
 
     def __len__(self) -> int:
         """Items that live."""
-        return self.position.next_id - self.position.evicted - self.position.dropped
+        return self.position.num_live
 
     def ids(self) -> Int64:
-        """All ids from `first_live` on, dropped ones among them."""
-        return np.arange(self.position.first_live, self.position.next_id)
+        """All live ids, ascending."""
+        return np.sort(self._ids[self._ids != NOTHING])
 
-    def alive(self, ids: Int64) -> npt.NDArray[np.bool_]:  # [B] -> [B]
+    def alive(self, ids: Int64) -> Bools:  # [B] -> [B]
         """Which of these ids live."""
-        inside = (ids >= self.position.first_live) & (ids < self.position.next_id)
-        if self.position.min_version is not None:
-            inside &= self._versions[ids % self._capacity] >= self.position.min_version
-        return inside
+        there: Bools = (self._ids[ids % len(self._ids)] == ids) & (ids >= 0)
+        return there
 
     def priorities(self, ids: Int64) -> Float64:  # [B] -> [B]
-        """Priorities as they were set."""
-        return self._priorities[ids % self._capacity]
+        """Priorities of live ids as they were set."""
+        return self._priorities[ids % len(self._ids)]
 
-    def draws(self, ids: Int64) -> Int64:  # [B] -> [B]
-        """How often items were drawn and given a new priority."""
-        return self._draws[ids % self._capacity].astype(np.int64)
-
-    def add_draws(self, ids: Int64, draws: Int64 | int = 1) -> None:  # [B], [B]
-        """Count draws of live ids; an id may repeat."""
-        np.add.at(self._draws, ids % self._capacity, draws)
-
-    def unfolded(self, ids: Int64) -> npt.NDArray[np.bool_]:  # [B] -> [B]
-        """Which priorities were set since the newest snapshot."""
-        return self._unfolded[ids % self._capacity]
+    def chances_of(self, ids: Int64) -> Float64:  # [B] -> [B]
+        """Chances of live ids, before they are divided by their sum."""
+        return self.chances.get(ids % len(self._ids))
 
     def ids_at(self, slots: Int64) -> Int64:  # [B] -> [B]
         """The ids whose places these are."""
-        return self.position.first_live + (slots - self.position.first_live) % self._capacity
+        return self._ids[slots]
 
-    def experiences(self, ids: Int64) -> tuple[Experience, ...]:  # [B] -> B
-        """The experiences of live ids, in memory of their own."""
-        records, starts = self._arena.gather(ids)
-        return tuple([unpack(records, start) for start in starts.tolist()])
+    def experiences_at(self, slots: Int64) -> Experiences:  # [B] -> B
+        """The experiences in these slots, in memory of their own."""
+        return Experiences(*self._arena.gather(slots))
 
     def num_bytes(self) -> int:
         """Bytes of the records held."""
-        return self._arena.num_bytes(self.position.first_live, self.position.next_id)
+        return self._arena.num_bytes
 
-    def after_adding(self, versions: Int64, highest: float) -> Position:  # [B]
-        """The position when items of these versions join and the oldest beyond capacity go."""
+    def num_allocated(self) -> int:
+        """Bytes of RAM that hold records, gaps among them, and of everything by slot."""
+        arrays = (self._ids, self._priorities, self._versions, self._draws, self._unshown)
+        by_slot = sum(array.nbytes for array in arrays) + self.chances.num_bytes + self._arena.num_index_bytes
+        return self._arena.num_allocated + by_slot
+
+    def plan(self, versions: Int64, highest: float) -> Plan:  # [N]
+        """What it would do to add items of these versions, whose highest priority is given."""
         now = self.position
-        next_id = now.next_id + len(versions)
-        first_live = max(now.first_live, next_id - self._capacity)
-        pushed_out = self.alive(np.arange(now.first_live, min(first_live, now.next_id)))
         welcome = np.ones(len(versions), np.bool_) if now.min_version is None else versions >= now.min_version
-        overflow = np.arange(now.next_id, next_id) < first_live
-        return now._replace(
-            next_id=next_id,
-            first_live=first_live,
+        stays = welcome & (welcome[::-1].cumsum()[::-1] <= self._capacity)
+        num_over = max(0, len(self) + int(stays.sum()) - self._capacity)
+        evicted = self._victims.choose(num_over, self._keys, self._ids)
+        ids = self._next_ids(stays, evicted)
+        position = now._replace(
+            next_id=int(ids.max()) + 1,
+            added=now.added + len(ids),
             max_priority=max(now.max_priority, highest),
-            evicted=now.evicted + int(pushed_out.sum()) + int((overflow & welcome).sum()),
+            evicted=now.evicted + len(evicted) + int((welcome & ~stays).sum()),
             dropped=now.dropped + int((~welcome).sum()),
         )
+        return Plan(ids, stays, evicted, position)
 
-    def after_dropping(self, version: int) -> Position:
-        """The position when everything older than `version` goes."""
-        ids = self.ids()
-        was_alive = self.alive(ids)
-        stays = was_alive & (self._versions[ids % self._capacity] >= version)
-        return self.position._replace(
-            min_version=version,
-            first_live=int(ids[np.argmax(stays)]) if stays.any() else self.position.next_id,
-            dropped=self.position.dropped + int(was_alive.sum() - stays.sum()),
-        )
+    def over(self) -> Int64:
+        """Ids beyond the capacity, which go first."""
+        return self._victims.choose(max(0, len(self) - self._capacity), self._keys, self._ids)
 
-    def move(self, position: Position) -> None:
-        """Take a position reached by dropping: what no longer lives cannot be drawn."""
-        ids = self.ids()
-        self.position = position
-        self._clear(ids[~self.alive(ids)])
-        self._arena.forget(position.first_live)
+    def forget_plan(self) -> None:
+        """What was planned did not happen."""
+        self._victims.forget()
+
+    def older_than(self, version: int) -> Int64:
+        """Live ids that weights before `version` made, ascending."""
+        return np.sort(self._ids[(self._ids != NOTHING) & (self._versions < version)])
 
     def add(
-        self, first_id: int, versions: Int64, records: Sequence[bytes], priorities: Float64
-    ) -> None:  # [B]
-        """Take in items under consecutive ids; those that do not live at the position stay out."""
-        skip = max(self.position.first_live - first_id, 0)
-        ids = np.arange(first_id + skip, first_id + len(records))
-        self._versions[ids % self._capacity] = versions[skip:]
-        self._draws[ids % self._capacity] = 0
-        self._arena.add(first_id + skip, records[skip:])
-        self._arena.forget(self.position.first_live)
-        self.set_priorities(ids, priorities[skip:])
-        self._clear(ids[~self.alive(ids)])
+        self, ids: Int64, versions: Int64, records: Sequence[bytes], priorities: Float64
+    ) -> None:  # [B] each
+        """Take in items whose slots are free."""
+        slots = ids % len(self._ids)
+        self._ids[slots] = ids
+        self._versions[slots] = versions
+        self._draws[slots] = 0
+        self._arena.add(slots, records)
+        if self._keys is self._versions:
+            self._victims.note(versions, ids)
+        self.set_priorities(ids, priorities)
+
+    def remove(self, ids: Int64) -> None:  # [B], each once
+        """Let go of live items."""
+        if not len(ids):
+            return
+        slots = ids % len(self._ids)
+        self._ids[slots] = NOTHING
+        self._unshown[slots] = False
+        self.chances.set(slots, np.zeros(len(slots)))
+        self._arena.remove(slots)
 
     def set_priorities(self, ids: Int64, priorities: Float64) -> None:  # [B], [B]
-        """Set priorities of live ids."""
-        slots = ids % self._capacity
+        """Set priorities of live ids; the last one wins where an id repeats."""
+        slots = ids % len(self._ids)
         self._priorities[slots] = priorities
-        self._unfolded[slots] = True
+        self._unshown[slots] = True
         self.num_journaled += len(ids)
-        self.chances.set(slots, np.where(priorities > 0, priorities**self._alpha, 0.0))
+        if self._keys is self._priorities:
+            self._victims.note(self._priorities[slots], ids)
+        self.chances.set(slots, self._chances(priorities))
 
-    def fold(self, unfolded: Int64 | None = None, num_journaled: int = 0) -> None:
-        """Note that the newest snapshot holds all priorities but those of `unfolded` ids."""
-        self._unfolded[:] = False
-        if unfolded is not None:
-            self._unfolded[unfolded % self._capacity] = True
-        self.num_journaled = num_journaled
+    def add_draws(self, ids: Int64) -> None:  # [B]
+        """Count draws of live ids; an id may repeat."""
+        np.add.at(self._draws, ids % len(self._ids), 1)
 
-    def _clear(self, ids: Int64) -> None:
-        if len(ids):
-            self.chances.set(ids % self._capacity, np.zeros(len(ids)))
+    def _chances(self, priorities: Float64) -> Float64:
+        if self._alpha == 0:
+            return (priorities > 0).astype(np.float64)
+        return priorities if self._alpha == 1 else priorities**self._alpha
+
+    def folded(self, *, shown: bool) -> None:
+        """Note that a snapshot holds all priorities; `shown`: so does the table for people."""
+        self.num_journaled = 0
+        if shown:
+            self._unshown[:] = False
+
+    def snapshot(self) -> tuple[Snapshot, Bools]:
+        """Everything that changes as it is now, and which priorities were set since the last mark."""
+        ids = self.ids()
+        slots = ids % len(self._ids)
+        draws = self._draws[slots].astype(np.int64)
+        return Snapshot(self.position, ids, self._priorities[slots], draws), self._unshown[slots]
+
+    def loaded(self, priorities: Priorities) -> None:
+        """Note how things stood in the file whose items were added."""
+        slots = priorities.ids % len(self._ids)
+        self.num_journaled = priorities.num_journaled
+        self._draws[slots] = priorities.draws
+        self._unshown[slots] = priorities.unshown
+
+    def _next_ids(self, stays: Bools, evicted: Int64) -> Int64:  # [N], [E] -> [N]
+        """Consecutive ids where their slots are free, as under the oldest-first policy; else the next that fit."""
+        now, num_slots = self.position.next_id, len(self._ids)
+        ids = np.arange(now, now + len(stays))
+        here = self._ids[ids[stays] % num_slots]
+        free = (here == NOTHING) | np.isin(here, evicted)
+        if free.all() and (not len(here) or np.ptp(ids[stays]) < num_slots):
+            return ids
+        num_staying = int(stays.sum())
+        ids[~stays] = np.arange(now, now + len(stays) - num_staying)
+        begin = now + len(stays) - num_staying
+        empty = (self._ids == NOTHING).nonzero()[0]
+        waits = np.sort((np.concatenate((empty, evicted % num_slots)) - begin) % num_slots)
+        ids[stays] = begin + waits[:num_staying]
+        return ids

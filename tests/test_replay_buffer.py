@@ -15,7 +15,7 @@ from replay import (
     beta_at,
     priority_of,
 )
-from replay.arena import Arena
+from replay.file import Position
 from replay.inspect.query import ReplayReader
 from replay.memory import Memory
 
@@ -403,11 +403,11 @@ def test_the_buffer_behaves_as_a_dictionary_would(tmp_path_factory, operations):
     items, cutoff, highest, next_id, saved = {}, -1, 1.0, 0, None
     for name, argument in operations:
         if name == "extend":
-            buffer.extend([experience(i, version=v) for i, v in enumerate(argument)])
-            for version in argument:
-                items[next_id] = (highest, version)
-                next_id += 1
-            items = {i: item for i, item in items.items() if i >= next_id - 6 and item[1] >= cutoff}
+            ids = buffer.extend([experience(i, version=v) for i, v in enumerate(argument)]).tolist()
+            assert min(ids) >= next_id
+            next_id = max(ids) + 1
+            items |= {i: (highest, v) for i, v in zip(ids, argument, strict=True) if v >= cutoff}
+            items = dict(sorted(items.items())[-6:])
         elif name == "update":
             update = buffer.update_priority(*zip(*argument, strict=True))
             assert update.applied == sum(i in items for i, _ in argument)
@@ -438,30 +438,10 @@ def test_the_buffer_behaves_as_a_dictionary_would(tmp_path_factory, operations):
     buffer.close()
 
 
-def test_pages_are_freed_when_their_last_id_is_gone():
-    arena = Arena(capacity=4, page_bytes=64)
-    for i in range(12):
-        arena.add(i, [bytes([i]) * 30])  # 32 bytes: two a page
-        arena.forget(i - 3)
-    assert arena.num_pages <= 3
-    records, starts = arena.gather(np.array([11, 8, 11]))
-    assert [bytes(records[s : s + 30]) for s in starts] == [bytes([i]) * 30 for i in (11, 8, 11)]
-
-
-def test_a_record_larger_than_a_page_has_a_page_of_its_own():
-    arena = Arena(capacity=4, page_bytes=16)
-    arena.add(0, [b"a" * 100, b"b", b"c" * 15])
-    records, starts = arena.gather(np.array([0, 2]))
-    assert bytes(records[:100]) == b"a" * 100
-    assert bytes(records[starts[1] : starts[1] + 15]) == b"c" * 15
-
-
 def test_ids_keep_their_places_past_32_bits():
-    from replay.file import Position
-
     first = 2**40
-    memory = Memory(4, 1.0, Position(next_id=first + 3, first_live=first))
-    memory.add(first, np.zeros(3, np.int64), [b"x"] * 3, np.array([1.0, 2.0, 3.0]))
+    memory = Memory(Position(next_id=first + 3, num_slots=4, added=3), 4, 1.0)
+    memory.add(np.arange(first, first + 3), np.zeros(3, np.int64), [b"x"] * 3, np.array([1.0, 2.0, 3.0]))
     slots = memory.chances.draw(np.array([0.5, 1.5, 3.5]))
     assert memory.ids_at(slots).tolist() == [first, first + 1, first + 2]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from replay import Experience, PrioritizedReplayBuffer, ReplayError
-from replay.file import FILE_NAME, connect_reader, read_position, read_priorities
+from replay.file import FILE_NAME, connect_reader
+from replay.journal import read_priorities
 
 
 def experience(number):
@@ -32,7 +33,7 @@ def experience(number):
 def draws(folder):
     db = connect_reader(folder / FILE_NAME)
     try:
-        found = read_priorities(db, folder / FILE_NAME, read_position(db, folder / FILE_NAME))
+        found = read_priorities(db, folder / FILE_NAME)
     finally:
         db.close()
     return found.draws.tolist()
@@ -67,27 +68,12 @@ def test_a_rewind_goes_back_to_the_draws_of_its_mark(tmp_path):
     assert draws(tmp_path) == [0, 1]
 
 
-def test_a_file_without_draws_is_opened_and_counts_from_there(tmp_path):
-    with PrioritizedReplayBuffer(tmp_path, capacity=4) as buffer:
-        buffer.extend([experience(0), experience(1)])
-        buffer.update_priority([1], [2])
-        buffer.mark()
-    with sqlite3.connect(tmp_path / FILE_NAME) as db:
-        db.execute("DROP TABLE draws")
-    db.close()
-    assert draws(tmp_path) == [0, 0]
-    with PrioritizedReplayBuffer(tmp_path, capacity=4) as buffer:
-        buffer.update_priority([0], [2])
-        buffer.mark()
-    assert draws(tmp_path) == [1, 0]
-
-
 def test_damaged_draws_are_named(tmp_path):
     with PrioritizedReplayBuffer(tmp_path, capacity=4) as buffer:
         buffer.extend([experience(0)])
         buffer.mark()
     with sqlite3.connect(tmp_path / FILE_NAME) as db:
-        db.execute("UPDATE draws SET draws = zeroblob(8)")
+        db.execute("UPDATE snapshots SET draws = zeroblob(8)")
     db.close()
-    with pytest.raises(ReplayError, match="draws of snapshot 1 do not match"):
+    with pytest.raises(ReplayError, match="snapshot 1 does not match"):
         PrioritizedReplayBuffer(tmp_path, capacity=4)

@@ -19,11 +19,10 @@ from replay.file import (
     Position,
     connect_reader,
     named_errors,
-    read_journal,
-    read_position,
     read_record,
 )
 from replay.inspect.where import known_column, parse_where
+from replay.journal import read_priorities, read_whole_position
 from replay.record import COLUMNS, unpack
 
 CALIBRATION_BINS = 5
@@ -127,7 +126,7 @@ class ReplayReader:
         try:
             with named_errors(self.path):
                 self._db.execute("BEGIN")
-                self.position = read_position(self._db, self.path)
+                self.position = read_whole_position(self._db, self.path)
                 self._make_items()
         except BaseException:
             self._db.close()
@@ -144,7 +143,7 @@ class ReplayReader:
         squares = float((table[:, 1] ** 2).sum())
         return Overview(
             position=self.position,
-            num_live=self.position.next_id - self.position.evicted - self.position.dropped,
+            num_live=self.position.num_live,
             num_matching=len(table),
             versions=(int(table[:, 4].min()), int(table[:, 4].max())) if len(table) else None,
             payload_bytes=int((4 * table[:, 2] + 9 * table[:, 3]).sum()),
@@ -173,14 +172,16 @@ class ReplayReader:
         sql = f"SELECT id, {', '.join(COLUMNS)}, payload, crc32 FROM nodes LEFT JOIN payloads USING (id)"
         lines = self._ask(f"{sql} WHERE id = ?", (node_id,)) if abs(node_id) < 2**63 else []
         if not lines:
-            now = self.position
-            raise ReplayError(f"no node {node_id}; live ids are {now.first_live} to {now.next_id - 1}")
+            low, high = self._ask("SELECT min(id), max(id) FROM priorities", ())[0]
+            live = "none is live" if low is None else f"live ids are {low} to {high}"
+            raise ReplayError(f"no node {node_id}; {live}")
         experience = unpack(np.frombuffer(bytearray(read_record(self.path, lines[0])), np.uint8))
         priority = self._ask("SELECT priority FROM items WHERE id = ?", (node_id,))
-        evicted = node_id < self.position.first_live
+        limit = self.position.min_version
+        dropped = limit is not None and experience.version < limit
         return Detail(
             id=node_id,
-            state="live" if priority else "evicted" if evicted else "dropped",
+            state="live" if priority else "dropped" if dropped else "evicted",
             priority=priority[0][0] if priority else None,
             experience=experience,
             ancestors=self._ancestors(experience),
@@ -199,22 +200,16 @@ class ReplayReader:
 
     def _make_items(self) -> None:
         """Give the connection a view `items`: live nodes with what the journal says of them."""
-        now = self.position
-        updated: dict[int, float] = {}
-        for ids, priorities in read_journal(self._db, self.path):
-            updated.update(zip(ids.tolist(), priorities.tolist(), strict=True))
-        (newest,) = self._db.execute(
-            "SELECT max(version) FROM nodes WHERE id >= ?", (now.first_live,)
-        ).fetchone()
-        fresh = "" if now.min_version is None else f"AND version >= {int(now.min_version)}"
+        priorities = read_priorities(self._db, self.path)
+        updated = dict(zip(priorities.ids.tolist(), priorities.current.tolist(), strict=True))
+        (newest,) = self._db.execute("SELECT max(version) FROM nodes JOIN priorities USING (id)").fetchone()
         self._db.execute("CREATE TEMP TABLE updated (id INTEGER PRIMARY KEY, priority REAL NOT NULL)")
         self._db.executemany("INSERT INTO updated VALUES (?, ?)", updated.items())
         self._db.execute(
             f"""CREATE TEMP VIEW items AS SELECT nodes.*, {int(newest or 0)} - version AS age,
                 abs(value_target - value) AS error, coalesce(updated.priority, shown.priority) AS priority
-                FROM main.nodes LEFT JOIN main.priorities AS shown USING (id)
-                LEFT JOIN temp.updated USING (id)
-                WHERE nodes.id >= {int(now.first_live)} {fresh}"""
+                FROM main.nodes JOIN main.priorities AS shown USING (id)
+                LEFT JOIN temp.updated USING (id)"""
         )
 
     def _groups(self, key: str, matching: str, parameters: tuple[int | float | str, ...]) -> list[Group]:

@@ -1,0 +1,61 @@
+"""The replay's inner loops compiled by numba, where it is installed: draws, new priorities, copies.
+
+Everything here has a twin in numpy that gives the same bits (sumtree.py, arena.py). Imported when a buffer
+opens and not before: whoever only reads a file need not wait for numba.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from replay.errors import ReplayError
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+Backend = Literal["auto", "numba", "numpy"]
+
+
+class _Draw(Protocol):
+    def __call__(self, sums: Float64, starts: Int64, masses: Float64) -> Int64: ...
+
+
+class _SetPriorities(Protocol):
+    def __call__(
+        self, sums: Float64, least: Float64, starts: Int64, slots: Int64, priorities: Float64
+    ) -> None: ...
+
+
+class _Gather(Protocol):
+    def __call__(
+        self, addresses: Int64, lengths: Int64, to: npt.NDArray[np.uint8], starts: Int64
+    ) -> None: ...
+
+
+class Kernels(NamedTuple):
+    """The compiled loops."""
+
+    draw: _Draw
+    set_priorities: _SetPriorities
+    gather: _Gather
+
+
+def kernels_of(backend: Backend) -> Kernels | None:
+    """The compiled loops; None: numpy alone. ReplayError when numba is asked for and not there."""
+    if backend not in ("auto", "numba", "numpy"):
+        raise ReplayError(f"backend must be 'auto', 'numba' or 'numpy', got {backend!r}")
+    is_there = find_spec("numba") is not None
+    if backend == "numba" and not is_there:
+        raise ReplayError("backend 'numba' needs numba: install it, or use 'auto' or 'numpy'")
+    return _compiled() if is_there and backend != "numpy" else None
+
+
+@cache
+def _compiled() -> Kernels:
+    from replay import compiled
+
+    return Kernels(compiled.draw, compiled.set_priorities, compiled.gather)
