@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import random
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -287,3 +290,28 @@ def test_log_sum_exps_join_two_parts_into_the_whole() -> None:
     torch.testing.assert_close(torch.lerp(a, b, share), whole)
     torch.testing.assert_close(torch.logaddexp(a_sums, b_sums), sums)
     assert math.isfinite(float(sums.sum()))
+
+
+FRESH = """
+import hashlib, numpy as np, torch
+from llama_o1.engine.few import Few, attend_few
+
+made = torch.Generator().manual_seed(0)
+query, keys, values = (torch.randn(213, 2, 16, generator=made) for _ in range(3))
+output, tokens, none = torch.zeros(213, 2, 16), np.arange(213), np.zeros(213, np.int64)
+few = Few(tokens, none, tokens + 1, none, np.array([0, 1]), np.array([[0, 213]]))
+attend_few(query, keys, values, few, output, 0.25, 0.0)
+print(hashlib.sha256(output.numpy().tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_the_kernel_computes_the_same_bits_when_it_was_compiled_and_when_it_was_cached(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    compiled, cached = (
+        subprocess.run(
+            [sys.executable, "-c", FRESH], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    )
+    assert compiled == cached

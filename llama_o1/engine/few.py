@@ -103,7 +103,9 @@ def _attend(
         output[tokens[m]] = mixed
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
+# Inlined by force: a process that compiled them would call its own copies, one that found the kernel in the
+# cache those inside it, and the two may differ in last bits.
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def _score(query: Any, keys: Any, own: Any, first: Any, end: Any, scaling: Any, weights: Any) -> None:
     """Scaled dot products of all heads; memory is read in its order, which is what counts."""
     heads, dim = query.shape
@@ -124,7 +126,7 @@ def _score(query: Any, keys: Any, own: Any, first: Any, end: Any, scaling: Any, 
             break
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def _soften(scores: Any, cap: Any, bits: Any) -> None:
     """Scores to probabilities, in place. `bits` is scratch for powers of 2, as long as the scores."""
     if cap > 0:
@@ -150,7 +152,7 @@ def _soften(scores: Any, cap: Any, bits: Any) -> None:
         scores[j] *= share
 
 
-@njit(nogil=True, fastmath=True, error_model="numpy")
+@njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
 def _mix(weights: Any, values: Any, own: Any, first: Any, end: Any, mixed: Any) -> None:
     """The weighted sums of the values."""
     heads, dim = mixed.shape
