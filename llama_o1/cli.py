@@ -16,8 +16,8 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
              llama-o1 train --config configs/nano.yaml
   search   solve a problem with a tree search, within a budget of tokens
              llama-o1 search --config configs/nano.yaml --problem "..." --html tree.html
-  inspect  look into what a run has in its replay buffer
-             llama-o1 inspect runs/nano
+  inspect  look into what a run has in its replay buffer, and at its trees
+             llama-o1 inspect runs/nano --tree 3/12 --html tree.html
   init     add the special tokens to any Hugging Face causal LM
              llama-o1 init MODEL OUT
   sft      cold start: teach a model to write our thoughts

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -11,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_o1.arguments import build, nearest, parse, parser_of, value_of
-from llama_o1.config import RunConfig, SftConfig
+from llama_o1.config import RunConfig, SftConfig, TeachSettings
 from llama_o1.errors import ConfigError, ProblemError, RunError
 
 if TYPE_CHECKING:
-    from llama_o1.answer import Answered, Answers
+    from llama_o1.answer import Answers
     from llama_o1.tasks.problem import Problem
 
 
@@ -55,19 +53,28 @@ def search(arguments: list[str]) -> int:
     outputs = [Path(extra[key]) for key in ("json", "html") if extra[key] is not None]
     _check_writable(outputs)
     from llama_o1.answer import answer
+    from llama_o1.shown import answer_text
 
     answers = answer(config, problems, run=None if run is None else Path(run))
     for one in answers.answered:
-        _print(_shown(one, plain=extra["plain"]))
+        _print(answer_text(one, sys.stdout, plain=extra["plain"]))
     _print(f"engine: {answers.line}")
-    _write(answers, extra["json"], extra["html"])
+    _write(answers, extra["json"], extra["html"], config.teach)
     return 0
 
 
 def inspect(arguments: list[str]) -> int:
     """`llama-o1 inspect`: what a replay buffer holds."""
-    parser = parser_of("inspect", "Look into a run's replay buffer, also while the run goes on.")
-    parser.add_argument("folder", type=str, help="a run folder or a replay folder")
+    parser = parser_of("inspect", "Look into a run's replay buffer, also while the run goes on, or at trees.")
+    parser.add_argument("folder", type=str, help="a run folder, a replay folder, or a file of trees (.jsonl)")
+    parser.add_argument(
+        "--tree", type=str | None, help="show a tree: ITERATION/NUMBER of a run, line of a file"
+    )
+    parser.add_argument(
+        "--compare", type=str | None, help="show another tree beside it; PATH:NAME is elsewhere"
+    )
+    parser.add_argument("--html", type=str | None, help="write one offline page with the trees to this file")
+    parser.add_argument("--plain", type=bool, default=False, help="ASCII without colours, for logs")
     parser.add_argument("--node", type=int | None, help="show one node with its path, tokens and targets")
     parser.add_argument(
         "--where", type=str | None, help="only these nodes: \"action = 'critic' and value > 0.9\""
@@ -75,9 +82,13 @@ def inspect(arguments: list[str]) -> int:
     parser.add_argument("--sort", type=str, default="priority", help="column that orders the nodes")
     parser.add_argument("--limit", type=int, default=10, help="how many nodes to list")
     given = parse(parser, arguments)
+    folder = Path(given.folder)
+    if folder.is_file() or given.tree is not None or given.compare is not None:
+        return _show_trees(folder, given.tree, given.compare, given.html, plain=given.plain)
+    if given.html is not None:
+        raise ConfigError("--html is for trees; give --tree ITERATION/NUMBER with it")
     from replay.inspect.summary import render_node, render_summary
 
-    folder = Path(given.folder)
     decode = _decoder(folder)
     if given.node is not None:
         _print(render_node(folder, given.node, decode))
@@ -163,38 +174,31 @@ def _check_writable(paths: Sequence[Path]) -> None:
             raise RunError(f"cannot write {path}: there is no folder {path.resolve().parent}")
 
 
-def _shown(one: Answered, *, plain: bool) -> str:
-    """Answer, confidence, winning line and tree, for a terminal."""
-    from tree.terminal import one_line, terminal_tree, wants_colour, writes_signs
+def _show_trees(place: Path, tree: str | None, compare: str | None, html: str | None, *, plain: bool) -> int:
+    """Print saved trees, or write them to a page; two of them side by side."""
+    from llama_o1.saved import saved_tree, saved_trees
+    from llama_o1.shown import page_of, row_text
 
-    tree, vote, ascii_only = one.tree, one.vote, plain or not writes_signs(sys.stdout)
-    line = [] if vote.leaf is None else tree.path(vote.leaf)
-    thoughts = [
-        f"  {tree.nodes[i].action:<9} {one_line(tree.nodes[i].text, plain=ascii_only)}" for i in line[1:]
-    ]
-    drawn = terminal_tree(
-        tree.nodes,
-        colour=not plain and wants_colour(sys.stdout, os.environ),
-        width=shutil.get_terminal_size((110, 40)).columns,
-        best=set(line),
-        plain=ascii_only,
-    )
-    answer = "no answer was declared" if vote.answer is None else one_line(vote.answer, plain=ascii_only)
-    return "\n".join(
-        [
-            drawn,
-            "",
-            *(["line of thought:", *thoughts, ""] if thoughts else []),
-            f"answer: {answer}",
-            f"confidence: {vote.confidence:.2f}",
-            f"spent: {tree.tokens_used} tokens, {len(tree.nodes) - 1} thoughts, {one.seconds:.1f} s",
-        ]
-    )
+    if tree is None and compare is not None:
+        raise ConfigError("--compare needs a tree to compare with; give --tree too")
+    names = [name for name in (tree, compare) if name is not None]
+    rows = [saved_tree(place, name, _decoder) for name in names] if names else saved_trees(place)
+    if compare is not None and rows[0]["problem"] != rows[1]["problem"]:
+        raise ConfigError(
+            f"{tree} and {compare} are trees of different problems; compare two of the same one"
+        )
+    if html is None:
+        _print("\n\n".join(row_text(row, sys.stdout, plain=plain) for row in rows))
+    else:
+        _check_writable([Path(html)])
+        page_of(rows, Path(html), compare=None if compare is None else (0, 1))
+        _print(f"wrote {html}")
+    return 0
 
 
-def _write(answers: Answers, json_file: str | None, html_file: str | None) -> None:
-    from llama_o1.run import write_whole
-    from tree.page import html_page
+def _write(answers: Answers, json_file: str | None, html_file: str | None, teach: TeachSettings) -> None:
+    from llama_o1.saved import taught
+    from llama_o1.shown import page_of
     from tree.record import write_rows
 
     rows = [one.row() for one in answers.answered]
@@ -202,7 +206,7 @@ def _write(answers: Answers, json_file: str | None, html_file: str | None) -> No
         write_rows(json_file, ({**row, "engine": answers.engine} for row in rows))
         _print(f"wrote {json_file}")
     if html_file is not None:
-        write_whole(Path(html_file), html_page(rows, "LLaMA-O1 search"))
+        page_of([taught(row, teach) for row in rows], Path(html_file))
         _print(f"wrote {html_file}")
 
 

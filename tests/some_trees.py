@@ -1,4 +1,6 @@
-"""Small trees that several tests draw."""
+"""Trees that several tests draw."""
+
+from random import Random
 
 from tree.actions import MetaAction
 from tree.node import Node
@@ -27,3 +29,19 @@ def four_thoughts():
 
 def a_row(nodes, answer="4"):
     return to_row(nodes, problem=nodes[0].text, answer=answer, confidence=0.5, tokens_used=7)
+
+
+def many_thoughts(total):
+    """A tree of this many nodes: each thought below one of the last fifty, every seventh a conclusion."""
+    rng, thoughts, open_nodes = Random(0), [], [0]
+    for index in range(1, total):
+        ends = index % 7 == 0
+        fields = {"value": rng.random(), "visits": 1 + rng.randrange(40), "tokens": 12}
+        fields["value_sum"] = fields["value"] * fields["visits"]
+        if ends:
+            fields |= {"terminal": True, "answer": str(index % 10), "outcome": float(index % 10 == 7)}
+        parent = rng.choice(open_nodes[-50:])
+        thoughts.append((parent, "conclude" if ends else "expand", f"thought {index} goes on", fields))
+        if not ends:
+            open_nodes.append(index)
+    return make_tree(*thoughts)

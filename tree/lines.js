@@ -7,7 +7,7 @@ const METRICS = {
   q: { says: "mean of what the search backed up", low: "0", high: "1", of: (node) => (node.visits ? node.q : null) },
   visits: { says: "how often the search went through, log scale", low: "0", high: "most", of: (node) => Math.log1p(node.visits) / Math.log1p(now?.most.visits || 1) },
   prior: { says: "share of probability among siblings", low: "0", high: "1", of: (node) => node.prior },
-  priority: { says: "how much there is to learn: |advantage| + |value target - value|", low: "0", high: "most", of: (node) => (node.priority == null ? null : node.priority / (now?.most.priority || 1)) },
+  priority: { says: "what replay goes by: |advantage| + |value target - value|, the highest so far for what is new", low: "0", high: "most", of: (node) => (node.priority == null ? null : node.priority / (now?.most.priority || 1)) },
 };
 
 function metricsHere() {
@@ -43,7 +43,7 @@ function lineOf(node) {
 function halfOf(node, side, at) {
   const half = el("div", side ? "half" : "half missing");
   half.classList.add("ab"[at]);
-  half.classList.toggle("lone", placeOf(node) !== "both");
+  half.classList.toggle("lone", Boolean(side) && placeOf(node) !== "both");
   half.classList.toggle("wins", Boolean(side?.wins));
   if (side) half.append(...partsOf(node, side, at && node.sides[0]));
   else half.append(el("span", "unseen", `not in ${"AB"[at]}`));

@@ -102,7 +102,7 @@ function buildFilters() {
 function filterChip(chosen, name, words, total) {
   const button = el("button");
   button.type = "button";
-  button.append(el("span", name, words), el("small", "", total));
+  button.append(el("span", name, words), " ", el("small", "", total));
   button.setAttribute("aria-pressed", chosen.has(name));
   button.onclick = () => {
     if (!chosen.delete(name)) chosen.add(name);
@@ -158,7 +158,7 @@ function fill(element, text) {
 }
 
 function number(figure) {
-  return figure === null ? "–" : figure.toFixed(2);
+  return figure === null ? "–" : figure.toFixed(2).replace(/^-(?=0\.00$)/, "");
 }
 
 function percent(share) {

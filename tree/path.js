@@ -63,6 +63,7 @@ function writing(node) {
 function tokenOf([text, logprob]) {
   const control = /^<[a-z_]+>$/.test(text);
   const token = el("span", `token${logprob === null ? " forced" : ""}${control ? " control" : ""}`);
+  if (text.includes("\n")) token.classList.add("broken");
   token.textContent = text === "" ? "◌" : text.replace(/\n/g, "↵\n");
   token.title = logprob === null ? "forced" : `log-prob ${logprob.toFixed(3)}, probability ${percent(Math.exp(logprob))}`;
   if (text === "") token.title += ", part of a character";

@@ -116,6 +116,13 @@ class Detail:
     ancestors: list[Ancestor]  # the parent first
 
 
+class Kept(NamedTuple):
+    """A node of a tree that the file still has."""
+
+    experience: Experience
+    priority: float | None  # None: it is not live
+
+
 class ReplayReader:
     """One moment of a buffer. The writer is never held up; what it writes later is not seen."""
 
@@ -186,6 +193,17 @@ class ReplayReader:
             experience=experience,
             ancestors=self._ancestors(experience),
         )
+
+    def tree(self, name: str) -> list[Kept]:
+        """Every node of this tree that the file has, checked, in the order they were added."""
+        sql = f"SELECT id, {', '.join(COLUMNS)}, payload, crc32 FROM nodes LEFT JOIN payloads USING (id)"
+        lines = self._ask(f"{sql} WHERE tree = ? ORDER BY id", (name,))
+        live = dict(self._ask("SELECT id, priority FROM items WHERE tree = ?", (name,)))
+        records = [bytearray(read_record(self.path, line)) for line in lines]
+        return [
+            Kept(unpack(np.frombuffer(record, np.uint8)), live.get(line[0]))
+            for line, record in zip(lines, records, strict=True)
+        ]
 
     def close(self) -> None:
         """Close the file."""
