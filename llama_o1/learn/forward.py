@@ -1,16 +1,19 @@
-"""What a model says of a packed batch: log-probs of the sampled tokens and the rating logits.
+"""What a model says of a batch: log-probs of the sampled tokens and the rating logits.
 
 Policy and value come from one forward pass. Knows no loss and no optimizer.
 Letters of a shape: node: one experience; own: its own tokens, padded; draw: one sampled token; vocab.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from inspect import signature
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from llama_o1.learn.ancestors import Ancestors, kind_for, seeing
 from llama_o1.learn.model import CausalLM, plain
 from llama_o1.learn.pack import Batch
 
@@ -28,38 +31,66 @@ def read(
 ) -> Readout:
     """One forward pass over the batch; the entropy carries a gradient only when it is wanted.
 
-    Logits are made at the positions that are read, in float32: about
-    (sampled tokens + padding) * vocab numbers, so `max_tokens_per_forward` bounds the memory.
+    Logits are made at the positions that are read, in float32: about (sampled tokens + nodes) * vocab
+    numbers, so `max_tokens_per_forward` bounds the memory.
     """
     at_draws = batch.predicted_by[batch.sampled]
-    flat, rows = _logits_at(model, batch, torch.cat((at_draws, batch.rated_by)))
-    draws, nodes = rows[: at_draws.numel()], rows[at_draws.numel() :]
-    rating = flat[nodes[:, None], torch.tensor(rating_ids, device=flat.device)].float()
+    flat = logits_at(model, batch, torch.cat((at_draws, batch.rated_by)))
+    drawn, rated = flat.split((at_draws.numel(), batch.rated_by.numel()))
+    rating = rated[:, list(rating_ids)].float()
 
     temperature = batch.temperature[:, None].expand_as(batch.sampled)[batch.sampled]
-    logits: Float[Tensor, "draw vocab"] = flat.index_select(0, draws).float() / temperature[:, None]
+    logits: Float[Tensor, "draw vocab"] = drawn.float() / temperature[:, None]
     log_total = logits.logsumexp(dim=1)
     chosen = logits.gather(1, batch.targets[batch.sampled][:, None]).squeeze(1)
     with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
-        entropy = log_total - (logits.softmax(dim=1) * logits).sum(dim=1)
+        entropy = log_total - ((logits - log_total[:, None]).exp() * logits).sum(dim=1)
     return Readout(_spread(batch, chosen - log_total), _spread(batch, entropy), rating)
 
 
-def _logits_at(
-    model: CausalLM, batch: Batch, places: Int[Tensor, " place"]
-) -> tuple[Float[Tensor, "kept vocab"], Int[Tensor, " place"]]:
-    """Logits of the columns in which a place lies, and the row of each place in them."""
-    accepted = signature(plain(model).forward).parameters
+def logits_at(
+    model: CausalLM, batch: Batch, places: Int[Tensor, " place"], ancestors: Ancestors | None = None
+) -> Float[Tensor, "place vocab"]:
+    """The model's logits at flat places of a batch, in one forward pass."""
+    inside: Any = plain(model)
     options: dict[str, object] = {"use_cache": False}
-    if "position_ids" in accepted:
+    if "position_ids" in signature(inside.forward).parameters:
         options["position_ids"] = batch.position_ids
-    columns = torch.arange(batch.seq, device=places.device)
-    if "logits_to_keep" in accepted:
-        columns = torch.unique(places % batch.seq)
-        options["logits_to_keep"] = columns
-    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **options).logits
-    row, column = places // batch.seq, torch.searchsorted(columns, places % batch.seq)
-    return logits.flatten(0, 1), row * columns.numel() + column
+    tries = batch.subtree_end is not None
+    attention = seeing(inside, ancestors or ancestors_of(batch)) if tries else nullcontext()
+    with attention, _only(inside.get_output_embeddings(), batch, places) as kept:
+        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **options).logits
+    found: Tensor = logits[0] if kept else logits.flatten(0, 1).index_select(0, places)
+    return found
+
+
+def ancestors_of(batch: Batch) -> Ancestors:
+    """Who sees whom in a batch of tries."""
+    assert batch.subtree_end is not None, "a batch of rows is causal"
+    return Ancestors(batch.subtree_end, batch.position_ids, kind_for(batch.input_ids.device))
+
+
+@contextmanager
+def _only(head: nn.Module | None, batch: Batch, places: Int[Tensor, " place"]) -> Iterator[list[bool]]:
+    """The output layer told to make logits at these places only; what is yielded is true once it has.
+
+    A model that calls no output layer of this shape makes all logits.
+    """
+    kept: list[bool] = []
+
+    def select(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        hidden = inputs[0]
+        if kept or hidden.shape[:2] != batch.input_ids.shape:
+            return None
+        kept.append(True)
+        return (hidden.flatten(0, 1).index_select(0, places)[None], *inputs[1:])
+
+    hook = None if head is None else head.register_forward_pre_hook(select)
+    try:
+        yield kept
+    finally:
+        if hook is not None:
+            hook.remove()
 
 
 def _spread(batch: Batch, values: Float[Tensor, " draw"]) -> Float[Tensor, "node own"]:

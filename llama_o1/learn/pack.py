@@ -1,17 +1,21 @@
 """Experiences as tensors: which token goes where, and which logit row predicts it.
 
 Knows no model and no loss. A `Batch` names logit rows by their place in the flattened forward pass
-(row * seq + position), so a layout in which nodes share prefixes can fill the same fields.
+(row * seq + position), so that experiences may lie alone in rows or share them as tries.
 Letters of a shape: rows and seq of the forward pass; node: one experience; own: its own tokens, padded.
 """
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from llama_o1.learn.trie import Ints, Row, pieces_of, rows_of
 from replay.experience import Experience
 
 
@@ -20,7 +24,8 @@ class Batch(NamedTuple):
 
     input_ids: Int[Tensor, "rows seq"]
     attention_mask: Int[Tensor, "rows seq"]  # 0 at padding
-    position_ids: Int[Tensor, "rows seq"]
+    position_ids: Int[Tensor, "rows seq"]  # depth in tokens
+    subtree_end: Int[Tensor, "rows seq"] | None  # k is seen from q if k <= q < subtree_end[k]; None: causal
     targets: Int[Tensor, "node own"]  # own ids; 0 at padding
     predicted_by: Int[Tensor, "node own"]  # flat index of the logit row that predicts the own token
     sampled: Bool[Tensor, "node own"]  # False where forced, and at padding
@@ -36,46 +41,27 @@ class Batch(NamedTuple):
         return self.input_ids.shape[1]
 
 
+Group = tuple[list[int], Batch]  # indices of the experiences in the order of the batch's nodes
+
+
 def pack(experiences: Sequence[Experience], pad_id: int, device: torch.device) -> Batch:
     """One row per experience, context and own ids, padded on the right; ValueError for one unfit to learn.
 
     The logits at position i predict position i + 1, so own token j of a node with C context tokens is
     predicted at position C + j - 1 of its own row, whatever the padding. No token is ever cut off.
     """
-    for experience in experiences:
-        _check(experience)
-    rows, own = len(experiences), max(e.ids.size for e in experiences)
-    seq = max(_length(e) for e in experiences)
-    input_ids = torch.full((rows, seq), pad_id, dtype=torch.long)
-    attention_mask = torch.zeros((rows, seq), dtype=torch.long)
-    targets, predicted_by = (torch.zeros((rows, own), dtype=torch.long) for _ in range(2))
-    sampled = torch.zeros((rows, own), dtype=torch.bool)
-    old_logprobs = torch.zeros((rows, own), dtype=torch.float32)
-    for row, e in enumerate(experiences):
-        start, count, end = e.context.size, e.ids.size, _length(e)
-        ids = torch.as_tensor(e.ids, dtype=torch.long)
-        input_ids[row, :start] = torch.as_tensor(e.context, dtype=torch.long)
-        input_ids[row, start:end] = ids
-        attention_mask[row, :end] = 1
-        targets[row, :count] = ids
-        # Without a context the first own token has no predictor; `_check` saw that it was not sampled.
-        predicted_by[row, :count] = row * seq + (torch.arange(start, end) - 1).clamp_min(0)
-        sampled[row, :count] = torch.as_tensor(e.sampled)
-        old_logprobs[row, :count] = torch.as_tensor(e.logprobs).where(sampled[row, :count], torch.zeros(()))
-    batch = Batch(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
-        position_ids=torch.arange(seq).repeat(rows, 1),
-        targets=targets,
-        predicted_by=predicted_by,
-        sampled=sampled,
-        old_logprobs=old_logprobs,
-        rated_by=torch.tensor([row * seq + _length(e) - 1 for row, e in enumerate(experiences)]),
-        temperature=torch.tensor([e.temperature for e in experiences], dtype=torch.float32),
-        advantage=torch.tensor([e.advantage for e in experiences], dtype=torch.float32),
-        value_target=torch.tensor([e.value_target for e in experiences], dtype=torch.float32),
-    )
-    return Batch(*(field.to(device) for field in batch))
+    check(experiences)
+    sequences = [_sequence(e) for e in experiences]
+    seq = max(sequence.size for sequence in sequences)
+    input_ids = np.full((len(sequences), seq), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((len(sequences), seq), dtype=np.int64)
+    places = []
+    for row, sequence in enumerate(sequences):
+        input_ids[row, : sequence.size] = sequence
+        attention_mask[row, : sequence.size] = 1
+        places.append(row * seq + np.arange(sequence.size))
+    positions = np.tile(np.arange(seq), (len(sequences), 1))
+    return _batch(experiences, places, input_ids, attention_mask, positions, None, device)
 
 
 def split(experiences: Sequence[Experience], max_tokens: int) -> list[list[int]]:
@@ -92,6 +78,112 @@ def split(experiences: Sequence[Experience], max_tokens: int) -> list[list[int]]
         else:
             groups.append([i])
     return groups
+
+
+def pack_tries(
+    experiences: Sequence[Experience],
+    max_tokens: int,
+    pad_id: int,
+    device: torch.device,
+    *,
+    even: float = math.inf,
+    widest: int | None = None,
+) -> list[Group]:
+    """All experiences merged into tries by their ids, in forward passes of at most max_tokens.
+
+    What experiences share lies there once, at position = depth in tokens. A trie too large for a row is
+    cut at a subtree and repeats the path above it. `even` is the price of dense attention (trie.py), inf
+    where it is not dense; `widest` bounds a row below max_tokens. ValueError as for `pack`.
+    """
+    check(experiences)
+    cap = min(max_tokens, widest or max_tokens)
+    pieces = pieces_of([_sequence(e) for e in experiences], cap, even)
+    # Dense attention pays for the square of a row: none wider than the largest piece.
+    rows = rows_of(pieces, cap if math.isinf(even) else max(piece.ids.size for piece in pieces))
+    rows.sort(key=lambda row: -row.size)
+    passes: list[list[Row]] = []
+    for row in rows:
+        if passes and (len(passes[-1]) + 1) * passes[-1][0].size <= max_tokens:
+            passes[-1].append(row)
+        else:
+            passes.append([row])
+    return [_tries(experiences, rows, pad_id, device) for rows in passes]
+
+
+def check(experiences: Sequence[Experience]) -> None:
+    """Raise a ValueError that names the first experience unfit to learn."""
+    for experience in experiences:
+        _check(experience)
+
+
+def _tries(experiences: Sequence[Experience], rows: list[Row], pad_id: int, device: torch.device) -> Group:
+    """One forward pass of rows, the widest first."""
+    shape = (len(rows), rows[0].size)
+    input_ids, attention_mask = np.full(shape, pad_id, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    depth = np.zeros(shape, dtype=np.int64)
+    ends = np.tile(np.arange(1, shape[1] + 1), (shape[0], 1))  # padding sees itself: a row needs a key
+    places: dict[int, Ints] = {}
+    for i, row in enumerate(rows):
+        for start, piece in row.pieces:
+            here = slice(start, start + piece.ids.size)
+            input_ids[i, here], attention_mask[i, here] = piece.ids, 1
+            depth[i, here], ends[i, here] = piece.depth, piece.subtree_end + start
+            for number, lie in piece.places.items():
+                places[number] = lie + (i * shape[1] + start)
+    group = sorted(places)
+    found = [experiences[i] for i in group]
+    lies = [places[i] for i in group]
+    return group, _batch(found, lies, input_ids, attention_mask, depth, ends, device)
+
+
+def _batch(
+    experiences: Sequence[Experience],
+    places: Sequence[Ints],
+    input_ids: Ints,
+    attention_mask: Ints,
+    position_ids: Ints,
+    subtree_end: Ints | None,
+    device: torch.device,
+) -> Batch:
+    """The batch of experiences whose context and own tokens lie at these flat places, one array each."""
+    counts = np.array([e.ids.size for e in experiences])
+    filled = np.arange(counts.max()) < counts[:, None]  # [node, own]
+
+    def spread(values: Sequence[Any], dtype: type) -> npt.NDArray[Any]:
+        padded: npt.NDArray[Any] = np.zeros(filled.shape, dtype=dtype)
+        padded[filled] = np.concatenate(values)
+        return padded
+
+    # Without a context the first own token has no predictor; `_check` saw that it was not sampled.
+    before = [
+        lie[np.maximum(np.arange(lie.size - count, lie.size) - 1, 0)]
+        for lie, count in zip(places, counts, strict=True)
+    ]
+    sampled = spread([e.sampled for e in experiences], np.bool_)
+    old = spread([e.logprobs for e in experiences], np.float32)
+    numbers = np.array([(e.temperature, e.advantage, e.value_target) for e in experiences], dtype=np.float32)
+
+    def tensor(array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    return Batch(
+        input_ids=tensor(input_ids),
+        attention_mask=tensor(attention_mask),
+        position_ids=tensor(position_ids),
+        subtree_end=None if subtree_end is None else tensor(subtree_end),
+        targets=tensor(spread([e.ids for e in experiences], np.int64)),
+        predicted_by=tensor(spread(before, np.int64)),
+        sampled=tensor(sampled),
+        old_logprobs=tensor(np.where(sampled, old, np.float32(0))),
+        rated_by=tensor(np.array([lie[-1] for lie in places])),
+        temperature=tensor(numbers[:, 0]),
+        advantage=tensor(numbers[:, 1]),
+        value_target=tensor(numbers[:, 2]),
+    )
+
+
+def _sequence(experience: Experience) -> Ints:
+    return np.concatenate((experience.context, experience.ids))
 
 
 def _length(experience: Experience) -> int:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from llama_o1.errors import ConfigError
 
+Packing = Literal["trie", "padded"]
 Precision = Literal["no", "bf16"]  # no fp16: its loss scale would be one more state to resume exactly
 
 
@@ -46,6 +47,8 @@ class LearnerSettings:
     entropy_weight: float = 0.0
     batch_size: int = 32
     """Experiences of one step."""
+    packing: Packing = "trie"
+    """`trie`: what experiences share is computed once, if the model's attention takes it; `padded`: never."""
     max_tokens_per_forward: int = 8192
     """Padding included; a longer experience goes alone."""
     mixed_precision: Precision = "no"

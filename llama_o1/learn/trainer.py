@@ -18,10 +18,11 @@ from torch import Tensor
 
 from llama_o1.errors import ConfigError, RunError
 from llama_o1.format.tokens import SpecialIds
+from llama_o1.learn.batches import Batcher
 from llama_o1.learn.forward import Readout, read
 from llama_o1.learn.loss import Weights, combine, k3_kl, masked_mean, ppo_clip, value_cross_entropy, value_of
 from llama_o1.learn.model import CausalLM
-from llama_o1.learn.pack import Batch, pack, split
+from llama_o1.learn.pack import Batch, Group
 from llama_o1.learn.settings import LearnerSettings
 from llama_o1.threads import torch_threads
 from replay.experience import Experience
@@ -53,7 +54,7 @@ class Learner:
         self.accelerator = Accelerator(mixed_precision=settings.mixed_precision)
         self.model = model.to(self.accelerator.device).eval()
         self.num_steps = 0
-        self._pad_id = pad_id
+        self.batcher = Batcher(self.model, settings.packing, pad_id)
         self._rating_ids = (special.positive, special.negative)
         self._trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._optimizer = torch.optim.AdamW(
@@ -89,6 +90,15 @@ class Learner:
                 rows[i] = row[: experiences[i].ids.size]
         return [rows[i] for i in range(len(experiences))]
 
+    def batches(self, experiences: Sequence[Experience]) -> list[Group]:
+        """Forward passes over all experiences: indices of those in each, and its batch."""
+        return self.batcher.batches(experiences, self.settings.max_tokens_per_forward)
+
+    def read(self, batch: Batch, *, entropy_grad: bool = False) -> Readout:
+        """What the model says of a batch, in the precision of the settings."""
+        with self.accelerator.autocast():
+            return read(self.model, batch, self._rating_ids, entropy_grad=entropy_grad)
+
     def optimizer_state(self) -> dict[str, Tensor]:
         """AdamW's tensors under `parameter/name`; empty before the first step."""
         return {
@@ -118,7 +128,7 @@ class Learner:
         self._optimizer.param_groups[0]["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
         figures = torch.empty((len(experiences), len(_Figures._fields)))
-        for group, batch in self._batches(experiences):
+        for group, batch in self.batches(experiences):
             importance = torch.tensor([float(weights[i]) for i in group], device=self.accelerator.device)
             found = self._losses(batch, importance)
             self._check_finite(found.loss, [experiences[i] for i in group])
@@ -133,23 +143,15 @@ class Learner:
         s = self.settings
         return s.learning_rate * min(1.0, (self.num_steps + 1) / max(1, s.warmup_steps))
 
-    def _batches(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], Batch]]:
-        for group in split(experiences, self.settings.max_tokens_per_forward):
-            yield group, pack([experiences[i] for i in group], self._pad_id, self.accelerator.device)
-
-    def _read(self, batch: Batch, *, entropy_grad: bool = False) -> Readout:
-        with self.accelerator.autocast():
-            return read(self.model, batch, self._rating_ids, entropy_grad=entropy_grad)
-
     def _readouts(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], Readout]]:
         with torch.no_grad():
-            for group, batch in self._batches(experiences):
-                yield group, self._read(batch)
+            for group, batch in self.batches(experiences):
+                yield group, self.read(batch)
 
     def _losses(self, batch: Batch, importance: Float[Tensor, " node"]) -> "_Figures":
         s = self.settings
         reference = self._reference(batch) if s.kl_weight > 0 else None
-        new = self._read(batch, entropy_grad=s.entropy_weight > 0)
+        new = self.read(batch, entropy_grad=s.entropy_weight > 0)
         policy = ppo_clip(new.logprobs, batch.old_logprobs, batch.advantage, batch.sampled, s.clip)
         value = value_cross_entropy(new.rating, batch.value_target)
         kl = torch.zeros_like(value) if reference is None else k3_kl(new.logprobs, reference, batch.sampled)
@@ -170,7 +172,7 @@ class Learner:
     def _reference(self, batch: Batch) -> Float[Tensor, "node own"]:
         assert isinstance(self.model, PeftModel), "checked when the learner was made"
         with torch.no_grad(), self.model.disable_adapter():
-            return self._read(batch).logprobs
+            return self.read(batch).logprobs
 
     def _check_finite(self, loss: Float[Tensor, " node"], experiences: Sequence[Experience]) -> None:
         finite = loss.detach().isfinite().tolist()
