@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llama_o1.arguments import build, nearest, parse, parser_of, value_of
 from llama_o1.config import RunConfig, SftConfig, TeachSettings
@@ -80,20 +80,19 @@ def inspect(arguments: list[str]) -> int:
         "--where", type=str | None, help="only these nodes: \"action = 'critic' and value > 0.9\""
     )
     parser.add_argument("--sort", type=str, default="priority", help="column that orders the nodes")
-    parser.add_argument("--limit", type=int, default=10, help="how many nodes to list")
+    parser.add_argument("--limit", type=int | None, help="how many nodes: 10 are listed unless told")
+    parser.add_argument("--sample", type=int, default=20_000, help="nodes looked at for groups; 0: all")
+    parser.add_argument("--tokenizer", type=str | None, help="a tokenizer.json; the run's own unless told")
     given = parse(parser, arguments)
     folder = Path(given.folder)
     if folder.is_file() or given.tree is not None or given.compare is not None:
         return _show_trees(folder, given.tree, given.compare, given.html, plain=given.plain)
     if given.html is not None:
         raise ConfigError("--html is for trees; give --tree ITERATION/NUMBER with it")
-    from replay.inspect.summary import render_node, render_summary
+    from llama_o1.inspection import inspect_run
 
-    decode = _decoder(folder)
-    if given.node is not None:
-        _print(render_node(folder, given.node, decode))
-    else:
-        _print(render_summary(folder, decode, limit=given.limit, where=given.where, sort=given.sort))
+    for line in inspect_run(given):
+        _print(line)
     return 0
 
 
@@ -176,13 +175,14 @@ def _check_writable(paths: Sequence[Path]) -> None:
 
 def _show_trees(place: Path, tree: str | None, compare: str | None, html: str | None, *, plain: bool) -> int:
     """Print saved trees, or write them to a page; two of them side by side."""
+    from llama_o1.inspection import decoder_of
     from llama_o1.saved import saved_tree, saved_trees
     from llama_o1.shown import page_of, row_text
 
     if tree is None and compare is not None:
         raise ConfigError("--compare needs a tree to compare with; give --tree too")
     names = [name for name in (tree, compare) if name is not None]
-    rows = [saved_tree(place, name, _decoder) for name in names] if names else saved_trees(place)
+    rows = [saved_tree(place, name, decoder_of) for name in names] if names else saved_trees(place)
     if compare is not None and rows[0]["problem"] != rows[1]["problem"]:
         raise ConfigError(
             f"{tree} and {compare} are trees of different problems; compare two of the same one"
@@ -208,17 +208,6 @@ def _write(answers: Answers, json_file: str | None, html_file: str | None, teach
     if html_file is not None:
         page_of([taught(row, teach) for row in rows], Path(html_file))
         _print(f"wrote {html_file}")
-
-
-def _decoder(folder: Path) -> Callable[[list[int]], str] | None:
-    """The run's own tokenizer, without torch or transformers; None when the folder has none."""
-    checkpoints = sorted((folder / "checkpoints").glob("[0-9]*/tokenizer.json"))
-    if not checkpoints:
-        return None
-    from tokenizers import Tokenizer
-
-    tokenizer: Any = Tokenizer.from_file(str(checkpoints[-1]))
-    return lambda ids: str(tokenizer.decode(ids, skip_special_tokens=False))
 
 
 def _print(text: str) -> None:

@@ -1,7 +1,6 @@
 """The file: kills, second writers, damage, newer formats, plain SQL clients."""
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys

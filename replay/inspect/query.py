@@ -1,77 +1,41 @@
 """What is in a replay buffer: read-only questions to its file, also while a trainer writes.
 
-Knows the file only: no buffer, no tokenizer, no terminal.
+Knows the file only: no buffer, no tokenizer, no terminal. N ids of an answer.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from replay.errors import ReplayError
 from replay.experience import Experience
 from replay.file import (
     FILE_NAME,
-    Position,
     connect_reader,
     named_errors,
     read_record,
 )
+from replay.inspect.live import read_live
 from replay.inspect.where import known_column, parse_where
-from replay.journal import read_priorities, read_whole_position
+from replay.journal import read_whole_position
 from replay.record import COLUMNS, unpack
 
-CALIBRATION_BINS = 5
-_MEANS = "count(*), avg(value), avg(value_target), avg(error), avg(advantage), avg(priority), avg(num_tokens)"
-_OUTCOME = (
-    "CASE WHEN outcome IS NULL THEN 'none' WHEN outcome >= 1 THEN 'right' "
-    "WHEN outcome <= 0 THEN 'wrong' ELSE 'partly right' END"
-)
-_BIN = f"max(min(CAST(value * {CALIBRATION_BINS} AS INTEGER), {CALIBRATION_BINS - 1}), 0)"
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
 
-
-class Group(NamedTuple):
-    """Items that have something in common; all but the first two are means."""
-
-    name: str
-    num_nodes: int
-    value: float
-    value_target: float
-    error: float  # |value_target - value|
-    advantage: float
-    priority: float
-    num_tokens: float
-
-
-class Spread(NamedTuple):
-    """How one column is spread."""
-
-    name: str
-    least: float
-    median: float
-    mean: float
-    ninth_decile: float
-    most: float
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """The buffer at one moment. Everything but `position` and `num_live` is of the matching items."""
-
-    position: Position
-    num_live: int
-    num_matching: int
-    versions: tuple[int, int] | None  # oldest and newest; None: nothing matches
-    payload_bytes: int  # of their arrays
-    effective_sample_size: float  # of their priorities with alpha 1
-    by_action: list[Group]
-    by_outcome: list[Group]
-    by_value: list[Group]  # bins of the predicted value
-    spreads: list[Spread]  # age, priority, num_context, num_tokens
+NEARBY = 4096  # ids on each side among which the other nodes of a tree are looked for; they enter together
+_CHUNK = 1024  # rows held at once
+_IN_FILE = ("id", "problem", "tree", "node", "parent", "action", "version", "age", "temperature", "advantage")
+_IN_FILE += ("value", "value_target", "outcome", "num_context", "num_tokens", "num_sampled")  # of an Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +51,29 @@ class Item:
     version: int
     age: int  # versions behind the newest
     priority: float
+    draws: int  # how often it was drawn and given a new priority
+    temperature: float
     advantage: float
     value: float
     value_target: float
-    outcome: float | None
+    outcome: float | None  # grade of its own answer; None: it declared none
+    num_context: int
     num_tokens: int
+    num_sampled: int
+
+
+class Held(NamedTuple):
+    """A live item with its arrays."""
+
+    item: Item
+    experience: Experience
 
 
 class Ancestor(NamedTuple):
-    """A node above another, as far as the file has it."""
+    """A node above another, live or not."""
 
     id: int
-    node: int
-    parent: int
-    action: str
-    value: float
-    value_target: float
+    experience: Experience
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +83,9 @@ class Detail:
     id: int
     state: Literal["live", "dropped", "evicted"]
     priority: float | None  # None: it is not live
+    draws: int | None  # None: it is not live
     experience: Experience
-    ancestors: list[Ancestor]  # the parent first
+    ancestors: list[Ancestor]  # as far as the file has them, the parent first
 
 
 class Kept(NamedTuple):
@@ -126,84 +98,127 @@ class Kept(NamedTuple):
 class ReplayReader:
     """One moment of a buffer. The writer is never held up; what it writes later is not seen."""
 
+    FIRST_LOOKS = (256, 4096)  # ids looked at in order of a column in RAM before every row is read
+
     def __init__(self, folder: str | Path) -> None:
         """Open a replay folder or a run folder; ReplayError when there is no buffer, or it is damaged."""
-        self.path = _find(Path(folder))
+        self.path = find_file(Path(folder))
         self._db = connect_reader(self.path)
         try:
             with named_errors(self.path):
                 self._db.execute("BEGIN")
                 self.position = read_whole_position(self._db, self.path)
+                self.live = read_live(self._db, self.path, self.position)
                 self._make_items()
         except BaseException:
             self._db.close()
             raise
 
-    def overview(self, where: str | None = None) -> Overview:
-        """Counts, means and spreads of the live items that fit the condition (see where.py)."""
+    def ids(self, where: str | None = None) -> Int64:  # [N]
+        """Ids of the live items that fit the condition (see where.py), in the order they were added."""
+        if not (where and where.strip()):
+            return self.live.ids
         condition = parse_where(where)
-        matching = f"FROM items WHERE {condition.sql}"
-        columns = self._ask(
-            f"SELECT age, priority, num_context, num_tokens, version {matching}", condition.parameters
-        )
-        table = np.array(columns, dtype=np.float64).reshape(-1, 5)
-        squares = float((table[:, 1] ** 2).sum())
-        return Overview(
-            position=self.position,
-            num_live=self.position.num_live,
-            num_matching=len(table),
-            versions=(int(table[:, 4].min()), int(table[:, 4].max())) if len(table) else None,
-            payload_bytes=int((4 * table[:, 2] + 9 * table[:, 3]).sum()),
-            effective_sample_size=float(table[:, 1].sum() ** 2 / squares) if squares else 0.0,
-            by_action=self._groups("action", matching, condition.parameters),
-            by_outcome=self._groups(_OUTCOME, matching, condition.parameters),
-            by_value=self._groups(_BIN, matching, condition.parameters),
-            spreads=[
-                _spread(name, table[:, i])
-                for i, name in enumerate(("age", "priority", "num_context", "num_tokens"))
-                if len(table)
-            ],
-        )
+        sql = f"SELECT id FROM items WHERE {condition.sql} ORDER BY id"
+        return np.array([i for (i,) in self._ask(sql, condition.parameters)], dtype=np.int64)
+
+    def items(self, ids: Sequence[int] | Int64) -> list[Item]:
+        """The live items among these ids, in this order."""
+        asked = [int(i) for i in ids]
+        sql = f"SELECT {', '.join(_IN_FILE)} FROM items WHERE id IN (SELECT value FROM json_each(?))"
+        lines = {line[0]: line for line in self._ask(sql, (json.dumps(asked),))}
+        found = [i for i in asked if i in lines]
+        places = self.live.places(np.array(found, dtype=np.int64))
+        held = (self.live.priorities[places].tolist(), self.live.draws[places].tolist())
+        return [
+            Item(**dict(zip(_IN_FILE, lines[i], strict=True)), priority=priority, draws=draws)
+            for i, priority, draws in zip(found, *held, strict=True)
+        ]
+
+    def held(self, ids: Sequence[int] | Int64) -> Iterator[Held]:
+        """The live items among these ids with their arrays, checked, in this order."""
+        asked = [int(i) for i in ids]
+        for start in range(0, len(asked), _CHUNK):
+            items = self.items(asked[start : start + _CHUNK])
+            records = self._records([item.id for item in items])
+            yield from (Held(item, records[item.id]) for item in items)
 
     def top(self, limit: int = 20, sort: str = "priority", where: str | None = None) -> list[Item]:
         """The first `limit` items, greatest first; `sort` is a column, with `asc` for least first."""
         if limit < 0:
             raise ReplayError(f"limit must not be negative, got {limit}")
         condition = parse_where(where)
-        fields = ", ".join(Item.__dataclass_fields__)
-        sql = f"SELECT {fields} FROM items WHERE {condition.sql} ORDER BY {_order(sort)}, id LIMIT ?"
-        return [Item(*line) for line in self._ask(sql, (*condition.parameters, min(limit, 2**31)))]
+        column, direction = _order(sort)
+        limit = min(limit, 2**31)
+        for ids in self._first_ids(column, direction) if limit <= self.FIRST_LOOKS[0] else ():
+            sql = f"SELECT id FROM items WHERE id IN (SELECT value FROM json_each(?)) AND {condition.sql}"
+            fitting = {i for (i,) in self._ask(sql, (json.dumps(ids), *condition.parameters))}
+            if len(fitting) >= limit:
+                return self.items([i for i in ids if i in fitting][:limit])
+        order = f"{column} {direction} NULLS LAST, id"
+        sql = f"SELECT id FROM items WHERE {condition.sql} ORDER BY {order} LIMIT ?"
+        return self.items([i for (i,) in self._ask(sql, (*condition.parameters, limit))])
 
     def node(self, node_id: int) -> Detail:
         """Everything about one node, checked; ReplayError when the file does not have it."""
-        sql = f"SELECT id, {', '.join(COLUMNS)}, payload, crc32 FROM nodes LEFT JOIN payloads USING (id)"
-        lines = self._ask(f"{sql} WHERE id = ?", (node_id,)) if abs(node_id) < 2**63 else []
-        if not lines:
-            low, high = self._ask("SELECT min(id), max(id) FROM priorities", ())[0]
-            live = "none is live" if low is None else f"live ids are {low} to {high}"
-            raise ReplayError(f"no node {node_id}; {live}")
-        experience = unpack(np.frombuffer(bytearray(read_record(self.path, lines[0])), np.uint8))
-        priority = self._ask("SELECT priority FROM items WHERE id = ?", (node_id,))
-        limit = self.position.min_version
-        dropped = limit is not None and experience.version < limit
+        experience = self._records([node_id]).get(node_id) if abs(node_id) < 2**63 else None
+        if experience is None:
+            ids = self.live.ids
+            found = f"live ids are {ids[0]} to {ids[-1]}" if len(ids) else "none is live"
+            raise ReplayError(f"no node {node_id}; {found}")
+        item = next(iter(self.items([node_id])), None)
+        newest_gone = self.position.min_version
+        dropped = newest_gone is not None and experience.version < newest_gone
         return Detail(
             id=node_id,
-            state="live" if priority else "dropped" if dropped else "evicted",
-            priority=priority[0][0] if priority else None,
+            state="live" if item else "dropped" if dropped else "evicted",
+            priority=item.priority if item else None,
+            draws=item.draws if item else None,
             experience=experience,
-            ancestors=self._ancestors(experience),
+            ancestors=self._ancestors(node_id, experience),
         )
 
     def tree(self, name: str) -> list[Kept]:
         """Every node of this tree that the file has, checked, in the order they were added."""
-        sql = f"SELECT id, {', '.join(COLUMNS)}, payload, crc32 FROM nodes LEFT JOIN payloads USING (id)"
-        lines = self._ask(f"{sql} WHERE tree = ? ORDER BY id", (name,))
-        live = dict(self._ask("SELECT id, priority FROM items WHERE tree = ?", (name,)))
-        records = [bytearray(read_record(self.path, line)) for line in lines]
-        return [
-            Kept(unpack(np.frombuffer(record, np.uint8)), live.get(line[0]))
-            for line, record in zip(lines, records, strict=True)
-        ]
+        ids = [i for (i,) in self._ask("SELECT id FROM nodes WHERE tree = ? ORDER BY id", (name,))]
+        records = self._records(ids)
+        priorities = {item.id: item.priority for item in self.items(ids)}
+        return [Kept(records[i], priorities.get(i)) for i in ids]
+
+    def by_tree(self) -> list[list[int]]:
+        """Ids of the live items, those of one tree together, parents before children."""
+        lines = self._ask("SELECT id, tree, problem FROM items ORDER BY tree, problem, id", ())
+        groups: list[list[int]] = []
+        last = None
+        for node_id, *tree in lines:
+            if tree != last:
+                groups.append([])
+                last = tree
+            groups[-1].append(node_id)
+        return groups
+
+    def columns(self, ids: Int64, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:  # [N] -> [N] each
+        """Columns of live ids in id order; text as objects, an outcome that is not there as NaN."""
+        stored = [known_column(name) for name in names if name not in ("priority", "draws")]
+        sql = f"SELECT {', '.join(stored)} FROM items"
+        if len(ids) < len(self.live.ids):
+            chosen = f"{sql} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+            lines = self._ask(chosen, (json.dumps(ids.tolist()),))
+        else:
+            lines = self._ask(f"{sql} ORDER BY id", ())
+        each = list(zip(*lines, strict=True)) if lines else [()] * len(stored)
+        columns = {name: _column(name, values) for name, values in zip(stored, each, strict=True)}
+        places = self.live.places(ids)
+        held = {"priority": self.live.priorities[places], "draws": self.live.draws[places].astype(np.float64)}
+        return columns | {name: held[name] for name in held if name in names}
+
+    def token_bytes(self, ids: Int64) -> list[bytes]:
+        """What the policy saw and wrote at each of these ids, as bytes: equal where all tokens are."""
+        sql = (
+            "SELECT CAST(substr(payload, 1, 4 * (num_context + num_tokens)) AS BLOB) FROM nodes "
+            "JOIN payloads USING (id) WHERE id IN (SELECT value FROM json_each(?))"
+        )
+        return [tokens for (tokens,) in self._ask(sql, (json.dumps(ids.tolist()),))]
 
     def close(self) -> None:
         """Close the file."""
@@ -217,65 +232,87 @@ class ReplayReader:
         self.close()
 
     def _make_items(self) -> None:
-        """Give the connection a view `items`: live nodes with what the journal says of them."""
-        priorities = read_priorities(self._db, self.path)
-        updated = dict(zip(priorities.ids.tolist(), priorities.current.tolist(), strict=True))
-        (newest,) = self._db.execute("SELECT max(version) FROM nodes JOIN priorities USING (id)").fetchone()
-        self._db.execute("CREATE TEMP TABLE updated (id INTEGER PRIMARY KEY, priority REAL NOT NULL)")
-        self._db.executemany("INSERT INTO updated VALUES (?, ?)", updated.items())
+        """Give the connection a view `items`: live nodes, priorities and draws as in RAM."""
+        newest = self._db.execute(
+            "SELECT coalesce(max(version), 0) FROM nodes WHERE id >= ?", (self.position.next_id - NEARBY,)
+        ).fetchone()[0]
+        self._db.create_function("priority_of", 1, lambda i: self._by_id["priority"][i], deterministic=True)
+        self._db.create_function("draws_of", 1, lambda i: self._by_id["draws"][i], deterministic=True)
         self._db.execute(
-            f"""CREATE TEMP VIEW items AS SELECT nodes.*, {int(newest or 0)} - version AS age,
-                abs(value_target - value) AS error, coalesce(updated.priority, shown.priority) AS priority
-                FROM main.nodes JOIN main.priorities AS shown USING (id)
-                LEFT JOIN temp.updated USING (id)"""
+            f"""CREATE TEMP VIEW items AS SELECT nodes.*, max({int(newest)} - version, 0) AS age,
+                abs(value_target - value) AS error, priority_of(id) AS priority, draws_of(id) AS draws
+                FROM main.nodes WHERE id NOT IN (SELECT id FROM main.evicted)"""
         )
 
-    def _groups(self, key: str, matching: str, parameters: tuple[int | float | str, ...]) -> list[Group]:
-        lines = self._ask(
-            f"SELECT {key} AS name, {_MEANS} {matching} GROUP BY name ORDER BY name", parameters
-        )
-        return [Group(str(name), *means) for name, *means in lines]
+    @cached_property
+    def _by_id(self) -> dict[str, dict[int, float]]:
+        """Priorities and draws by id, for questions that pass over every row."""
+        ids = self.live.ids.tolist()
+        columns = {"priority": self.live.priorities.tolist(), "draws": self.live.draws.tolist()}
+        return {name: dict(zip(ids, column, strict=True)) for name, column in columns.items()}
 
-    def _ancestors(self, experience: Experience) -> list[Ancestor]:
-        lines = self._ask(
-            f"SELECT {', '.join(Ancestor._fields)} FROM nodes WHERE tree = ? AND problem = ? ORDER BY id",
-            (experience.tree, experience.problem),
+    def _first_ids(self, column: str, direction: str) -> Iterator[list[int]]:
+        """The first ids by a column that is in RAM, more each time; none by another column."""
+        held = {"priority": self.live.priorities, "draws": self.live.draws}.get(column)
+        if held is None:
+            return
+        keys = -held if direction == "DESC" else held
+        for num_ids in self.FIRST_LOOKS:
+            if num_ids >= len(keys):
+                return
+            edge = np.partition(keys, num_ids - 1)[num_ids - 1]
+            within = np.flatnonzero(keys < edge)  # all that come before the edge, however many equal it
+            if not len(within):
+                within = np.flatnonzero(keys == edge)[:num_ids]
+            order = within[np.argsort(keys[within], kind="stable")]
+            yield self.live.ids[order].tolist()
+
+    def _records(self, ids: Sequence[int]) -> dict[int, Experience]:
+        sql = (
+            f"SELECT id, {', '.join(COLUMNS)}, payload, crc32 FROM nodes LEFT JOIN payloads USING (id) "
+            "WHERE id IN (SELECT value FROM json_each(?))"
         )
-        by_node = {line[1]: Ancestor(*line) for line in lines}
-        ancestors: list[Ancestor] = []
-        above = by_node.pop(experience.parent, None)
-        while above is not None:
-            ancestors.append(above)
-            above = by_node.pop(above.parent, None)
-        return ancestors
+        lines = self._ask(sql, (json.dumps(list(ids)),))
+        return {
+            line[0]: unpack(np.frombuffer(bytearray(read_record(self.path, line)), np.uint8))
+            for line in lines
+        }
+
+    def _ancestors(self, node_id: int, experience: Experience) -> list[Ancestor]:
+        lines = self._ask(
+            "SELECT id, node, parent FROM nodes WHERE id BETWEEN ? AND ? AND tree = ? AND problem = ?",
+            (node_id - NEARBY, node_id + NEARBY, experience.tree, experience.problem),
+        )
+        by_node = {node: (i, parent) for i, node, parent in lines}
+        above: list[int] = []
+        found = by_node.pop(experience.parent, None)
+        while found is not None:
+            above.append(found[0])
+            found = by_node.pop(found[1], None)
+        records = self._records(above)
+        return [Ancestor(i, records[i]) for i in above]
 
     def _ask(self, sql: str, parameters: tuple[int | float | str, ...]) -> list[Any]:
         with named_errors(self.path):
             return self._db.execute(sql, parameters).fetchall()
 
 
-def _find(folder: Path) -> Path:
+def find_file(folder: Path) -> Path:
+    """The buffer's file of a replay folder or a run folder; ReplayError when there is none."""
     for path in (folder / FILE_NAME, folder / "replay" / FILE_NAME):
         if path.is_file():
             return path
     raise ReplayError(f"no replay buffer in {folder}: expected {FILE_NAME} or replay/{FILE_NAME} there")
 
 
-def _order(sort: str) -> str:
+def _order(sort: str) -> tuple[str, str]:
     match = re.fullmatch(r"\s*(\S+)(?:\s+(asc|desc))?\s*", sort, re.IGNORECASE)
     if match is None:
         raise ReplayError(f"sort must be a column, with asc or desc after it if wanted, got {sort[:40]!r}")
-    direction = "ASC" if (match[2] or "").lower() == "asc" else "DESC"
-    return f"{known_column(match[1])} {direction} NULLS LAST"
+    return known_column(match[1]), "ASC" if (match[2] or "").lower() == "asc" else "DESC"
 
 
-def _spread(name: str, column: np.ndarray[Any, np.dtype[np.float64]]) -> Spread:
-    median, ninth_decile = np.quantile(column, (0.5, 0.9))
-    return Spread(
-        name,
-        float(column.min()),
-        float(median),
-        float(column.mean()),
-        float(ninth_decile),
-        float(column.max()),
-    )
+def _column(name: str, values: Sequence[Any]) -> npt.NDArray[Any]:
+    if name in ("problem", "tree", "action"):
+        return np.array(values, dtype=object)
+    return np.array(values, dtype=np.float64)

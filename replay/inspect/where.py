@@ -3,6 +3,8 @@
     condition  = both { OR both }
     both       = one { AND one }
     one        = NOT one | ( condition ) | column operator literal | column IS [NOT] NULL
+               | column [NOT] IN ( literal {, literal} ) | column [NOT] BETWEEN literal AND literal
+               | column [NOT] LIKE literal          (text only: % any text, _ any letter)
     operator   = == | = | != | <> | < | <= | > | >=
     literal    = a number, or text in single or double quotes
 
@@ -27,6 +29,7 @@ NUMBER_COLUMNS = (
     "version",
     "age",
     "priority",
+    "draws",
     "temperature",
     "advantage",
     "value",
@@ -38,17 +41,18 @@ NUMBER_COLUMNS = (
     "num_sampled",
 )
 MAX_CONDITIONS = 100  # of one text; SQLite itself allows 1,000 in a row
+MAX_LITERALS = 10_000  # SQLite's own limit is 32,766
 MAX_DEPTH = 20  # SQLite's parser holds 100 symbols
 
 _TOKEN = re.compile(
     r"""(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
       | (?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*")
       | (?P<word>[A-Za-z_]\w*)
-      | (?P<mark><=|>=|<>|!=|==|[=<>()])""",
+      | (?P<mark><=|>=|<>|!=|==|[=<>(),])""",
     re.VERBOSE | re.ASCII,
 )
 _OPERATORS = {"==": "=", "=": "=", "!=": "<>", "<>": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-_WORDS = ("AND", "OR", "NOT", "IS", "NULL")
+_WORDS = ("AND", "OR", "NOT", "IS", "NULL", "IN", "BETWEEN", "LIKE")
 
 
 class Condition(NamedTuple):
@@ -134,11 +138,41 @@ class _Parser:
             if not self._take("NULL"):
                 raise _unexpected(self._peek(), "NULL")
             return f"{column} IS {'NOT ' if negated else ''}NULL"
+        negation = "NOT " if self._take("NOT") else ""
+        if self._take("IN"):
+            return f"{column} {negation}IN ({self._listed(column)})"
+        if self._take("BETWEEN"):
+            low = self._parameter(column)
+            self._need("AND")
+            return f"{column} {negation}BETWEEN {low} AND {self._parameter(column)}"
+        if column in TEXT_COLUMNS and self._take("LIKE"):
+            return f"{column} {negation}LIKE {self._parameter(column)}"
         operator = self._advance()
-        if operator.text not in _OPERATORS or operator.kind != "mark":
-            raise _unexpected(operator, f"one of {' '.join(_OPERATORS)} or IS")
+        if negation or operator.text not in _OPERATORS or operator.kind != "mark":
+            words = (
+                "IN, BETWEEN, LIKE" if negation else f"one of {' '.join(_OPERATORS)}, IS, IN, BETWEEN or LIKE"
+            )
+            raise _unexpected(operator, words)
+        return f"{column} {_OPERATORS[operator.text]} {self._parameter(column)}"
+
+    def _listed(self, column: str) -> str:
+        self._need("(")
+        marks = [self._parameter(column)]
+        while self._take(","):
+            marks.append(self._parameter(column))
+        self._need(")")
+        return ", ".join(marks)
+
+    def _parameter(self, column: str) -> str:
+        """Take a literal as the next parameter; the mark that stands for it."""
         self._parameters.append(_literal(column, self._advance()))
-        return f"{column} {_OPERATORS[operator.text]} ?"
+        if len(self._parameters) > MAX_LITERALS:
+            raise ReplayError(f"at most {MAX_LITERALS} values are read, got more")
+        return "?"
+
+    def _need(self, text: str) -> None:
+        if not self._take(text):
+            raise _unexpected(self._peek(), repr(text))
 
     def _peek(self) -> _Token:
         return self._tokens[self._next]

@@ -1,0 +1,114 @@
+"""What a run folder adds to its replay buffer: its tokenizer, where a tree comes from, its trees as pages.
+
+Loads no torch and no transformers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llama_o1.errors import RunError
+from llama_o1.format import tokens as t
+from llama_o1.play.pieces import Decode
+from llama_o1.saved import saved_tree
+
+_THOUGHT = re.compile(rf"{t.START_OF_THOUGHT}(.*?){t.END_OF_THOUGHT}", re.DOTALL)
+_SPECIAL = re.compile("|".join(map(re.escape, t.SPECIAL_TOKENS)))
+
+
+def inspect_run(asked: Any) -> Iterator[str]:
+    """Do what `llama-o1 inspect` was asked for; what it prints, piece by piece."""
+    from replay.inspect.summary import render_node, render_summary
+
+    folder = Path(asked.folder)
+    texts = texts_of(folder, asked.tokenizer)
+    decode = texts.decode if texts else None
+    if asked.node is not None:
+        yield render_node(folder, asked.node, decode, lineage_of(folder))
+        return
+    yield render_summary(
+        folder,
+        decode,
+        limit=10 if asked.limit is None else asked.limit,
+        where=asked.where,
+        sort=asked.sort,
+        sample=asked.sample,
+        plain=asked.plain,
+    )
+
+
+class RunTexts:
+    """Token ids of a run as text."""
+
+    def __init__(self, tokenizer_file: Path) -> None:
+        """Read a `tokenizer.json`; RunError when it is none."""
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer: Any = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:  # the library raises no narrower one
+            raise RunError(f"{tokenizer_file} is not a tokenizer: {error}") from None
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids, special tokens included."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+
+    def decode_all(self, rows: list[list[int]]) -> list[str]:
+        """The text of many rows of ids."""
+        return [str(text) for text in self._tokenizer.decode_batch(rows, skip_special_tokens=False)]
+
+    def thoughts(self, ids: list[int]) -> list[str]:
+        """The texts of the thoughts in these ids, plain: no tags, marks or ratings. The root's is first."""
+        text = self.decode(ids)
+        found = _THOUGHT.findall(text) or [text]
+        return [_SPECIAL.sub("", thought).strip() for thought in found]
+
+
+def texts_of(folder: Path, tokenizer: str | None) -> RunTexts | None:
+    """The run's own tokenizer, or the one named (a file, or a folder that holds it); None: there is none."""
+    if tokenizer is not None:
+        path = Path(tokenizer)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        if not file.is_file():
+            raise RunError(f"no tokenizer at {file}; give a tokenizer.json or a folder that holds one")
+        return RunTexts(file)
+    files = sorted((_run_of(folder) / "checkpoints").glob("[0-9]*/tokenizer.json"))
+    return RunTexts(files[-1]) if files else None
+
+
+def decoder_of(folder: Path) -> Decode | None:
+    """How the run's own tokenizer reads ids; None: it has none."""
+    texts = texts_of(folder, None)
+    return texts.decode if texts else None
+
+
+def lineage_of(folder: Path) -> Callable[[str], dict[str, str]]:
+    """Says of a tree by its name which run it is of, by which seed of the run and of the tree."""
+    run = _run_of(folder)
+    settings: dict[str, Any] = {}
+    if (run / "config.yaml").is_file():
+        settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) or {}
+
+    def lineage(tree: str) -> dict[str, str]:
+        facts = {"run": str(run.resolve())}
+        if "seed" in settings:
+            facts["run's seed"] = str(settings["seed"])
+        try:
+            row = saved_tree(run, tree, lambda _: None)
+        except RunError:  # the buffer may come without the run's trees
+            return facts
+        facts["question"] = str(row["problem"])
+        return facts if row.get("seed") is None else facts | {"tree's seed": str(row["seed"])}
+
+    return lineage
+
+
+def _run_of(folder: Path) -> Path:
+    """The run folder, also when its replay folder is given."""
+    path = folder.resolve()
+    return path.parent if path.name == "replay" and not (path / "checkpoints").exists() else path
