@@ -42,11 +42,7 @@ def read_live(db: sqlite3.Connection, path: Path, position: Position) -> Live:
     entries = list(read_journal(db, path))
     given = np.concatenate([old[:0], *(entry.ids for entry in entries)])
     fresh = np.unique(given[~_within(old, given)])
-    named = (
-        np.concatenate([old, fresh])
-        if not len(old) or not len(fresh) or old[-1] < fresh[0]
-        else np.union1d(old, fresh)
-    )
+    named = np.sort(np.concatenate([old, fresh]), kind="stable")  # nearly in order
     priorities, draws = np.full(len(named), np.nan), np.zeros(len(named), dtype=np.int64)
     draws[np.searchsorted(named, fresh)] = -1  # the first priority of an item is not a draw
     if then is not None:

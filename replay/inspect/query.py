@@ -34,8 +34,6 @@ Float64 = npt.NDArray[np.float64]
 
 NEARBY = 4096  # ids on each side among which the other nodes of a tree are looked for; they enter together
 _CHUNK = 1024  # rows held at once
-_IN_FILE = ("id", "problem", "tree", "node", "parent", "action", "version", "age", "temperature", "advantage")
-_IN_FILE += ("value", "value_target", "outcome", "num_context", "num_tokens", "num_sampled")  # of an Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,9 @@ class Item:
     num_context: int
     num_tokens: int
     num_sampled: int
+
+
+_IN_FILE = tuple(name for name in Item.__dataclass_fields__ if name not in ("priority", "draws"))
 
 
 class Held(NamedTuple):
