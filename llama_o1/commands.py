@@ -82,6 +82,9 @@ def inspect(arguments: list[str]) -> int:
     parser.add_argument("--sort", type=str, default="priority", help="column that orders the nodes")
     parser.add_argument("--limit", type=int | None, help="how many nodes: 10 are listed unless told")
     parser.add_argument("--sample", type=int, default=20_000, help="nodes looked at for groups; 0: all")
+    parser.add_argument(
+        "--export", nargs=2, type=str, metavar=("KIND", "FILE"), help="sft, prm, dpo or jsonl: a data set"
+    )
     parser.add_argument("--tokenizer", type=str | None, help="a tokenizer.json; the run's own unless told")
     given = parse(parser, arguments)
     folder = Path(given.folder)
@@ -89,6 +92,7 @@ def inspect(arguments: list[str]) -> int:
         return _show_trees(folder, given.tree, given.compare, given.html, plain=given.plain)
     if given.html is not None:
         raise ConfigError("--html is for trees; give --tree ITERATION/NUMBER with it")
+    _check_writable([Path(given.export[1])] if given.export else [])
     from llama_o1.inspection import inspect_run
 
     for line in inspect_run(given):

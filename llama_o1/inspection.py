@@ -28,6 +28,9 @@ def inspect_run(asked: Any) -> Iterator[str]:
     folder = Path(asked.folder)
     texts = texts_of(folder, asked.tokenizer)
     decode = texts.decode if texts else None
+    if asked.export is not None:
+        yield _export(folder, asked, texts)
+        return
     if asked.node is not None:
         yield render_node(folder, asked.node, decode, lineage_of(folder))
         return
@@ -40,6 +43,18 @@ def inspect_run(asked: Any) -> Iterator[str]:
         sample=asked.sample,
         plain=asked.plain,
     )
+
+
+def _export(folder: Path, asked: Any, texts: RunTexts | None) -> str:
+    from llama_o1.run import write_lines
+    from replay.inspect.export import export
+    from replay.inspect.query import ReplayReader
+
+    kind, file = asked.export
+    with ReplayReader(folder) as reader:
+        lines = export(reader, kind, texts, where=asked.where, sort=asked.sort, limit=asked.limit)
+        num_lines = write_lines(Path(file), lines)
+    return f"wrote {num_lines:,} lines to {file}"
 
 
 class RunTexts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,12 +102,25 @@ def begin(config: RunConfig) -> RunFolder:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that a kill leaves the old one or the new one, never a part."""
+    write_lines(path, [text])
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Write lines, ends included, as `write_whole` does; how many there were."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    num_lines = 0
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(line)
+                num_lines += 1
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return num_lines
 
 
 def _check_same(folder: RunFolder, resolved: Mapping[str, Any]) -> None:

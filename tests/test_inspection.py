@@ -1,13 +1,16 @@
 """`llama-o1 inspect` on a run: the run's tokenizer, where a tree comes from, what it refuses."""
 
+import json
 import shutil
 import subprocess
 import sys
 
+import datasets
 import pytest
 from small_run import QUESTION, write_run
 
 from llama_o1.cli import main
+from replay import PrioritizedReplayBuffer
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,86 @@ def test_the_inspector_starts_without_torch(run):
         "sys.exit(bool({'torch', 'transformers', 'jaxtyping', 'numba'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def exported(capsys, run, tmp_path, kind, *arguments):
+    file = tmp_path / f"{kind}.jsonl"
+    status, out, _ = inspect(capsys, run, "--export", kind, file, *arguments)
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert (status, out.strip()) == (0, f"wrote {len(lines)} lines to {file}")
+    assert list(tmp_path.iterdir()) == [file]
+    return lines
+
+
+def test_sft_is_one_conversation_a_right_conclusion(run, capsys, tmp_path):
+    assert exported(capsys, run, tmp_path, "sft") == [
+        {
+            "messages": [
+                {"role": "user", "content": QUESTION},
+                {"role": "assistant", "content": "add them\n\\boxed{5}"},
+            ]
+        }
+    ]
+
+
+def test_prm_labels_each_step_of_a_graded_line(run, capsys, tmp_path):
+    # thought 1 of the first tree leads to a right answer, that of the second to none
+    assert exported(capsys, run, tmp_path, "prm") == [
+        {"prompt": QUESTION, "completions": ["add them", r"\boxed{5}"], "labels": [True, True]},
+        {"prompt": QUESTION, "completions": ["add them", r"\boxed{6}"], "labels": [True, False]},
+        {"prompt": QUESTION, "completions": ["add them", r"\boxed{7}"], "labels": [False, False]},
+    ]
+
+
+def test_a_line_whose_step_has_left_the_buffer_has_no_labels(run, capsys, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    with PrioritizedReplayBuffer(tmp_path / "run" / "replay", capacity=6):  # node 0, the first step, goes
+        pass
+    (tmp_path / "out").mkdir()
+    lines = exported(capsys, tmp_path / "run", tmp_path / "out", "prm")
+    assert [line["labels"] for line in lines] == [[False, False]]
+
+
+def test_dpo_pairs_siblings_of_one_meta_action(run, capsys, tmp_path):
+    # In the second tree the worst is \boxed{7} at 0, the best the ungraded one at 0.5.
+    assert exported(capsys, run, tmp_path, "dpo") == [
+        {"prompt": f"{QUESTION}\nadd them", "chosen": r"\boxed{5}", "rejected": r"\boxed{6}"},
+        {"prompt": f"{QUESTION}\nadd them", "chosen": "it is </script><b>", "rejected": r"\boxed{7}"},
+    ]
+
+
+def test_jsonl_holds_every_column_and_every_token(run, capsys, tmp_path):
+    lines = exported(capsys, run, tmp_path, "jsonl", "--where", "action = 'conclude'", "--limit", "2")
+    assert [line["id"] for line in lines] == [5, 6]  # the two highest priorities, in the order of ids
+    assert lines[0]["value_target"] == 0
+    assert r"\boxed{7}<end_of_thought>" in lines[0]["text"]
+    assert lines[0]["prompt"].startswith("<start_of_father_id>-1")
+    assert len(lines[0]["ids"]) == len(lines[0]["logprobs"]) == lines[0]["num_tokens"]
+    assert (lines[0]["logprobs"][0], lines[0]["logprobs"][-2]) == (None, -0.25)
+
+
+@pytest.mark.parametrize("kind", ["sft", "prm", "dpo", "jsonl"])
+def test_an_export_is_read_by_datasets(run, capsys, tmp_path, kind):
+    lines = exported(capsys, run, tmp_path, kind)
+    assert datasets.Dataset.from_list(lines).to_list() == lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--export", "csv", "x"], "export must be one of sft, prm, dpo, jsonl, got 'csv'"),
+        (["--export", "sft", "nowhere/x"], "there is no folder"),
+        (["--export", "sft"], "expected 2 arguments"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused(run, capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = inspect(capsys, run, *arguments)
+    assert (status, message in err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_of_text_needs_a_tokenizer(run, capsys, tmp_path):
+    shutil.copytree(run / "replay", tmp_path / "replay")
+    status, _, err = inspect(capsys, tmp_path, "--export", "dpo", tmp_path / "x")
+    assert (status, "there is no tokenizer" in err) == (2, True)
