@@ -32,7 +32,7 @@ class Answered(NamedTuple):
     problem: Problem
     tree: Tree
     vote: Vote
-    seconds: float  # from the start of the search to the tree's end
+    seconds: float  # from the tree's first request to its end
     codec: Codec  # that reads the tree's tokens
     weighting: Weighting = "value"
 
@@ -70,9 +70,12 @@ def _search(
     searches = bar(len(problems), "search", "problem")
     seconds = [0.0] * len(problems)
 
+    def on_seconds(i: int, taken: float) -> None:
+        rates.add_seconds(taken)
+        seconds[i] = taken
+
     def on_tree(i: int, tree: Tree) -> None:
         rates.add(tree)
-        seconds[i] = rates.seconds
         searches.set_postfix(rates.shown, refresh=False)
         searches.update()
 
@@ -84,6 +87,7 @@ def _search(
         transitions,
         seed=f"search/{config.seed}",
         on_tree=on_tree,
+        on_seconds=on_seconds,
     )
     searches.close()
     line, numbers = rates.line, rates.numbers

@@ -157,10 +157,11 @@ class Run:
             self.system.engine,
             [(f"{i:04d}", problem.question, graded(problem)) for i, problem in enumerate(problems)],
             self.expander,
-            config.search,
+            replace(config.search, stop_decided=False),  # a thought that changes no answer still teaches
             self.progress.transitions,
             seed=f"play/{config.seed}/{iteration}",
             on_tree=on_tree,
+            on_seconds=lambda _, seconds: rates.add_seconds(seconds),
         )
         searches.close()
         numbers, line = rates.numbers, rates.line

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from llama_o1.engine.protocol import Engine, EngineFigures
@@ -33,10 +34,15 @@ class Rates:
         self._before = engine.figures()
         self._began = time.perf_counter()
         self.nodes = 0
+        self._problems: list[float] = []  # seconds of each finished tree
 
     def add(self, tree: Tree) -> None:
         """Count a finished tree."""
         self.nodes += len(tree.nodes) - 1
+
+    def add_seconds(self, seconds: float) -> None:
+        """Count the time a tree took, from its first request to its end."""
+        self._problems.append(seconds)
 
     @property
     def seconds(self) -> float:
@@ -65,10 +71,16 @@ class Rates:
     def line(self) -> str:
         """The rates for a log line."""
         figures = self.figures
+        times = ""
+        if self._problems:
+            times = f", {self._quantile(50):.2f} s a problem (95 % within {self._quantile(95):.2f})"
         return (
-            f"{figures.tokens / self.seconds:.0f} tokens/s, slots {figures.occupancy:.0%} busy, "
-            f"{figures.cache_hit:.0%} of context tokens cached"
+            f"{figures.tokens / self.seconds:.0f} tokens/s, {self.nodes / self.seconds:.0f} nodes/s, "
+            f"slots {figures.occupancy:.0%} busy, {figures.cache_hit:.0%} of context tokens cached{times}"
         )
+
+    def _quantile(self, percent: float) -> float:
+        return float(np.percentile(self._problems, percent))
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -84,4 +96,6 @@ class Rates:
             "prefilled_tokens": figures.prefilled_tokens,
             "cached_tokens": figures.cached_tokens,
             "slots": figures.slots,
+            "nodes_per_s": round(self.nodes / seconds, 1),
+            **{f"problem_s_p{q}": round(self._quantile(q), 3) for q in (50, 95) if self._problems},
         }

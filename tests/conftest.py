@@ -92,6 +92,7 @@ def grow(codec, writer):
     from llama_o1.play.drive import Job, drive
     from llama_o1.play.expand import Expander, Grade, ThoughtSettings
     from llama_o1.play.methods import MethodSettings, action_draw, start
+    from llama_o1.play.selfplay import fitted
     from tree.actions import Transitions
 
     def declared(text):
@@ -100,7 +101,7 @@ def grow(codec, writer):
     def grow(questions, thoughts=None, method=None, engine=None, judge=declared):
         thoughts, method = thoughts or ThoughtSettings(), method or MethodSettings()
         engine = engine or FakeEngine(len(codec.tokenizer), 1024, policy=writer)
-        expander = Expander(codec, thoughts, engine.max_context)
+        expander = fitted(Expander(codec, thoughts, engine.max_context), method)
         limits = expander.limits(method.budget_tokens)
         trees = [expander.tree(question, seed) for seed, question in enumerate(questions)]
         jobs = (

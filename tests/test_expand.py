@@ -10,7 +10,7 @@ from llama_o1.errors import ConfigError, ProblemError
 from llama_o1.format.encode import Codec
 from llama_o1.play.expand import Expander, Grade, ThoughtSettings, trail_of
 from tree.actions import MetaAction
-from tree.node import Ask
+from tree.node import Ask, Failed
 
 QUESTION = "What is 48/2?"
 
@@ -150,7 +150,7 @@ def test_a_reply_that_was_cut_is_no_thought(codec):
     engine.submit("key", replace(expander.request(tree, ask), max_tokens=12))
     ((_, reply),) = engine.poll()
     assert reply.samples[0].stopped == "allowance"
-    assert expander.told(tree, ask, reply, never) is None
+    assert expander.told(tree, ask, reply, never) == Failed(12, "cut before its value was read")
 
 
 def test_a_problem_that_leaves_no_room_for_an_answer_is_refused(codec):

@@ -1,30 +1,83 @@
 """What every search holds to: any order of replies, cancel anywhere, the budget at every moment."""
 
+from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from random import Random
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tree.actions import MetaAction, Transitions, allowed, by_model, uniformly
+from tree.actions import MetaAction, Transitions, allowed, by_model, refining, uniformly
 from tree.baselines import lines
+from tree.beam import beam
+from tree.best_first import best_first
 from tree.budget import Limits
-from tree.node import Told, Tree
+from tree.gumbel import gumbel
+from tree.node import Failed, Told, Tree
+from tree.rank import by_ucb
 from tree.search import SearchSettings, mcts
 
-LINE_DEPTH = 8
+DEPTH = 8
 LIMITS = Limits(tokens=400, thought=20, conclusion=8)
 DRAWS = {"model": by_model, "uniform": uniformly, "transitions": Transitions(temperature=0.05)}
+SMALL = SearchSettings(simulations=30, max_depth=DEPTH)
+FOUR = replace(SMALL, concurrency=4)
+WIDE = SearchSettings(
+    simulations=20, max_children=7, widening=5, widening_power=0, max_depth=2, concurrency=4
+)
+NARROW = SearchSettings(simulations=30, max_children=1, exploration=0, max_depth=DEPTH, concurrency=3)
+WHOLE = replace(SMALL, whole_solutions=True, prune=True, max_children=2)
+
+
+class Shape(NamedTuple):
+    """One way to search, and what it may ask for in vain: first thoughts and last conclusions."""
+
+    start: Callable
+    tries: int
+    depth: int = DEPTH
+
+
+def of_a_tree(search, settings, *more):
+    return Shape(
+        lambda tree, limits, draw: search(tree, settings, limits, draw, *more),
+        settings.max_children + 2,
+        settings.max_depth,
+    )
+
+
+def of_lines(num_lines):
+    return Shape(lambda tree, limits, draw: lines(tree, num_lines, DEPTH, limits, draw), num_lines)
+
+
+def of_beams(width, branch, subtrees):
+    # each subtree concludes the problem itself once, then the search twice
+    return Shape(
+        lambda tree, limits, draw: beam(tree, width, branch, DEPTH, limits, draw, subtrees),
+        subtrees * (width * branch + 1) + 2,
+    )
+
+
 SHAPES = {
-    "mcts": SearchSettings(simulations=30),
-    "mcts, four at once": SearchSettings(simulations=30, concurrency=4),
-    "mcts, wide and flat": SearchSettings(
-        simulations=20, max_children=7, widening=5, widening_power=0, max_depth=2, concurrency=4
-    ),
-    "mcts, narrow": SearchSettings(simulations=30, max_children=1, exploration=0, concurrency=3),
-    "one line": 1,
-    "five lines": 5,
+    "mcts": of_a_tree(mcts, SMALL),
+    "mcts, four at once": of_a_tree(mcts, FOUR),
+    "mcts, wide and flat": of_a_tree(mcts, WIDE),
+    "mcts, narrow": of_a_tree(mcts, NARROW),
+    "mcts, pruned": of_a_tree(mcts, replace(FOUR, prune=True)),
+    "ucb": of_a_tree(mcts, FOUR, by_ucb),
+    "gumbel": of_a_tree(gumbel, SMALL),
+    "gumbel, four at once": of_a_tree(gumbel, FOUR),
+    "best first": of_a_tree(best_first, SMALL),
+    "best first, four at once": of_a_tree(best_first, FOUR),
+    "whole solutions": of_a_tree(mcts, WHOLE),
+    "whole solutions, three at once": of_a_tree(mcts, replace(WHOLE, concurrency=3)),
+    "beam": of_beams(3, 2, 1),
+    "beam of one": of_beams(1, 1, 1),
+    "dvts": of_beams(1, 3, 4),
+    "one line": of_lines(1),
+    "five lines": of_lines(5),
 }
 every_search = pytest.mark.parametrize("shape", SHAPES)
 every_draw = pytest.mark.parametrize("draw", DRAWS)
@@ -37,14 +90,16 @@ few = settings(deadline=None, max_examples=12)
 class World:
     """A scripted evaluator: what comes back depends on the ask alone. Keeps what it saw."""
 
-    def __init__(self, tree, *, lengths=(0.3,), failing=0.1):
-        self.tree, self.failing = tree, failing
+    def __init__(self, tree, *, lengths=(0.3,), failing=0.1, revises=False):
+        self.tree, self.failing, self.revises = tree, failing, revises
         self.lengths = lengths  # shares of what was reserved, one after the other
         self.asked, self.told = [], {}
 
     def answer(self, ask):
         rng = Random(ask.seed)
-        told = None if rng.random() < self.failing else self._thought(ask, rng)
+        told = self._thought(ask, rng)
+        if rng.random() < self.failing:
+            told = rng.choice([None, Failed(told.tokens, "cut")])
         self.told[ask.local_id] = told
         return ask.local_id, told
 
@@ -53,6 +108,7 @@ class World:
         kinds = allowed(parent.action, thinking_left=parent.thinking_left)
         action = rng.choice(kinds) if ask.action is None else ask.action
         tokens = 1 + int(self.lengths[ask.local_id % len(self.lengths)] * ask.max_tokens)
+        thinking_left = max(0, parent.thinking_left - tokens)
         concludes = action is MetaAction.CONCLUDE
         return Told(
             action=action,
@@ -60,8 +116,10 @@ class World:
             logprob=-rng.random(),
             value=rng.random(),
             tokens=tokens,
-            thinking_left=max(0, parent.thinking_left - tokens),
-            terminal=concludes or rng.random() < 0.05,
+            thinking_left=thinking_left,
+            terminal=(concludes and not (self.revises and thinking_left)) or rng.random() < 0.05,
+            entropy=rng.choice([None, rng.random()]),
+            varentropy=rng.choice([None, rng.random()]),
             answer=rng.choice(["1", "2", None]) if concludes else None,
             outcome=rng.choice([0.0, 1.0, None]) if concludes else None,
         )
@@ -71,15 +129,13 @@ class World:
         return sum(told.tokens for told in self.told.values() if told is not None)
 
 
-def make(shape, draw, budget=LIMITS.tokens, **world):
+def make(shape, draw, budget=LIMITS.tokens, limits=None, **world):
     """A new tree, its search and its world."""
     tree = Tree.of("?", seed=7, thinking_left=60)
-    limits, draw = Limits(budget, LIMITS.thought, LIMITS.conclusion), DRAWS[draw]
-    if isinstance(SHAPES[shape], int):
-        search = lines(tree, SHAPES[shape], LINE_DEPTH, limits, draw)
-    else:
-        search = mcts(tree, SHAPES[shape], limits, draw)
-    return tree, search, World(tree, **world)
+    limits = replace(LIMITS, tokens=budget, **limits or {})
+    draw = refining(DRAWS[draw]) if shape.startswith("whole") else DRAWS[draw]
+    search = SHAPES[shape].start(tree, limits, draw)
+    return tree, search, World(tree, revises=shape.startswith("whole"), **world)
 
 
 def steps(search, world, order=(0,)):
@@ -131,7 +187,7 @@ def test_a_cancelled_search_leaves_no_trace_of_what_was_out(shape, draw, order, 
             break
     check_at_rest(tree)
     known = {node.local_id for node in tree.nodes[1:]}
-    assert known <= {local_id for local_id, told in world.told.items() if told is not None}
+    assert known <= {local_id for local_id, told in world.told.items() if isinstance(told, Told)}
 
 
 @every_draw
@@ -160,7 +216,11 @@ def test_a_finished_tree_is_sound(shape, draw, order, lengths):
     assert ids == sorted(set(ids))
     asked = [ask.local_id for ask in world.asked]
     assert asked == list(range(1, tree.next_id))
-    assert tree.events == [f"request for thought {i} failed" for i in asked if world.told[i] is None]
+    failed = {i: world.told[i] for i in asked if not isinstance(world.told[i], Told)}
+    words = [f"request for thought {i} failed" + (": cut" if told else "") for i, told in failed.items()]
+    assert tree.events == words
+    assert sum(arrival.tokens for arrival in tree.arrivals) == tree.tokens_used
+    assert len(tree.arrivals) == len(asked)
     assert sum(node.failed for node in tree.nodes) == len(tree.events)
     backed_up = values_below(tree)
     for node in tree.nodes:
@@ -206,7 +266,7 @@ def test_a_failed_request_is_an_event_and_changes_no_statistics(shape, draw):
     before, events = facts(tree), 0
     for _ in steps(search, world):
         last = list(world.told.values())[-1:]
-        if last == [None]:
+        if last and not isinstance(last[0], Told):
             assert facts(tree) == before
             assert len(tree.events) == events + 1
         before, events = facts(tree), len(tree.events)
@@ -216,7 +276,7 @@ def facts(tree):
     nodes = [
         (n.index, n.text, n.count, n.visits, n.value_sum, n.answer, tuple(n.children)) for n in tree.nodes
     ]
-    return deepcopy((nodes, tree.tokens_used))
+    return deepcopy(nodes)
 
 
 @every_draw
@@ -224,10 +284,8 @@ def facts(tree):
 def test_an_engine_that_always_fails_ends_the_search_soon(shape, draw):
     tree, world = grown(shape, draw, failing=1)
     assert len(tree.nodes) == 1
-    assert tree.tokens_used == 0
-    # each child the root may have is tried once, each line begins once, and two conclusions are asked for
-    most = SHAPES[shape] if isinstance(SHAPES[shape], int) else SHAPES[shape].max_children + 2
-    assert 1 <= len(world.asked) <= most
+    assert tree.tokens_used == world.spent
+    assert 1 <= len(world.asked) <= SHAPES[shape].tries
 
 
 @every_draw
@@ -254,7 +312,7 @@ def test_a_reply_nobody_waits_for_is_an_error(shape):
 @every_search
 def test_a_spent_path_and_the_depth_limit_leave_only_conclusions(shape, draw):
     tree, world = grown(shape, draw, failing=0)
-    depth = LINE_DEPTH if isinstance(SHAPES[shape], int) else SHAPES[shape].max_depth
+    depth = SHAPES[shape].depth
     parents = [(ask, tree.nodes[ask.parent]) for ask in world.asked]
     over = [ask for ask, parent in parents if parent.thinking_left == 0 or parent.depth + 1 == depth]
     assert all(ask.action is MetaAction.CONCLUDE for ask in over)

@@ -36,7 +36,7 @@ def test_the_best_leaf_is_the_first_of_highest_value_that_declares_the_answer():
     fields = [{"answer": answer, "value": value, "terminal": True} for answer, value in conclusions]
     nodes = make_tree(*((0, "conclude", "", each) for each in fields))
     assert best_leaf(nodes, "4") == 2
-    nodes[2].terminal = False
+    nodes[2].answer = None
     assert best_leaf(nodes, "4") == 3
     assert best_leaf(nodes, "6") is None
     assert best_leaf(nodes, None) is None

@@ -6,7 +6,7 @@ import pytest
 
 from tree.actions import MetaAction
 from tree.budget import derive
-from tree.node import Ask, Told, Tree
+from tree.node import Ask, Told, Tree, priors
 from tree.scores import puct
 from tree.search import SearchSettings, backup, close, select
 
@@ -66,8 +66,7 @@ def test_a_grade_is_backed_up_in_place_of_the_models_value():
 
 def test_selection_follows_puct():
     tree, left, right = three_nodes()
-    assert tree.prior(left) == pytest.approx(2 / 3)
-    assert tree.prior(right) == pytest.approx(1 / 3)
+    assert priors([left, right]) == pytest.approx([2 / 3, 1 / 3])
     # left 0.5 + 2/3 * sqrt(4) / (1 + 3) = 0.83, right 0.6 + 1/3 * sqrt(4) / (1 + 1) = 0.93
     assert select(tree, SearchSettings(exploration=1, max_children=2)) is right
 
@@ -177,7 +176,7 @@ def test_equal_siblings_are_merged_and_counted():
     (other,) = grow(tree, 0, thought("same", action=CRITIC))
     assert other is not first
     # 2 e^-1 against 1 e^-1
-    assert tree.prior(first) == pytest.approx(2 / 3)
+    assert priors([first, other]) == pytest.approx([2 / 3, 1 / 3])
 
 
 def test_an_exhausted_subtree_is_closed_and_not_entered():

@@ -64,6 +64,20 @@ def uniformly(parent: MetaAction, choices: Sequence[MetaAction], rng: Random) ->
     return rng.choice(choices)
 
 
+def refining(then: ActionDraw) -> ActionDraw:
+    """Self-Refine (SR-MCTS, LLaMA-Berry): a whole solution is criticised, then written anew.
+
+    What stands inside of a solution, and what a path without thinking left may still say, is drawn by `then`.
+    """
+    following = {MetaAction.CONCLUDE: MetaAction.CRITIC, MetaAction.CRITIC: MetaAction.REFINE}
+
+    def draw(parent: MetaAction, choices: Sequence[MetaAction], rng: Random) -> MetaAction | None:
+        wanted = following.get(parent)
+        return wanted if wanted in choices else then(parent, choices, rng)
+
+    return draw
+
+
 @dataclass(slots=True)
 class Transitions:
     """Mean value of each kind after each kind, kept across problems; draws by softmax of the means.

@@ -37,19 +37,20 @@ class _Lines:
 
     def step(self) -> Worker | None:
         """The next thought of the line that waits longest, else of a new one; None: none can be paid now."""
-        if not self.waiting and not self.fresh:
+        tree, limits, begun = self.tree, self.limits, len(self.waiting) > 0
+        if not begun and not self.fresh:
             return None
-        tree, limits = self.tree, self.limits
-        begun = len(self.waiting) > 0
+        ends = limits.ends(tree, self.fresh + self.owed + tree.root.pending)
+        if ends and (tree.answered or not begun):
+            return None
         line, end = self.waiting[0] if begun else (self.begun, tree.root)
-        action = next_action(tree, end, self.max_depth, self.draw)
+        action = MetaAction.CONCLUDE if ends else next_action(tree, end, self.max_depth, self.draw)
         others = self.owed - 1 if begun else self.owed
-        left = limits.left(tree) - others * limits.conclusion
-        if action is not MetaAction.CONCLUDE and left < limits.thought + limits.conclusion:
+        if action is not MetaAction.CONCLUDE and not self._pays(others, limits.thought, 1):
             if tree.root.pending or (not begun and tree.nodes[1:]):
                 return None  # what is in flight may give back tokens; a new line needs a thought of its own
             action = MetaAction.CONCLUDE
-        if left < limits.conclusion:
+        if not self._pays(others, 0, 0):
             return None
         if begun:
             self.waiting.popleft()
@@ -57,6 +58,11 @@ class _Lines:
             self.fresh, self.begun = self.fresh - 1, self.begun + 1
         self.owed = others if action is MetaAction.CONCLUDE else others + 1
         return self._think(line, end, action)
+
+    def _pays(self, others: int, tokens: int, thoughts: int) -> bool:
+        """Whether there is enough for so much, then a conclusion, beside the other lines' conclusions."""
+        tokens += (others + 1) * self.limits.conclusion
+        return self.limits.left(self.tree) >= tokens and self.limits.room(self.tree) > others + thoughts
 
     def _think(self, line: int, end: Node, action: MetaAction | None) -> Worker:
         made = yield from request(self.tree, end, action, self.limits, line)

@@ -1,7 +1,7 @@
 """Several lines of work on one tree at once, with a result that does not depend on who answers first.
 
 Every search is a generator that yields tuples of `Ask` (perhaps empty) and is sent one
-`(local_id, Told | None)` at a time, in any order; None means that the request failed.
+`(local_id, Told)` at a time, in any order; Failed, or None for short, means that the request failed.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator
 
-from tree.node import Ask, Told
+from tree.node import Ask, Reply
 
-Answer = tuple[int, Told | None]
+Answer = tuple[int, Reply]
 Search = Generator[tuple[Ask, ...], Answer, None]
-Worker = Generator[Ask, Told | None, None]  # one ask outstanding at a time
+Worker = Generator[Ask, Reply, None]  # one ask outstanding at a time
 
 
 def interleave(start: Callable[[], Worker | None], concurrency: int) -> Search:
@@ -23,7 +23,7 @@ def interleave(start: Callable[[], Worker | None], concurrency: int) -> Search:
     whenever a reply was handed on. Closing the search closes every worker.
     """
     running: dict[int, Worker] = {}  # by the local id of the outstanding ask, oldest first
-    early: dict[int, Told | None] = {}
+    early: dict[int, Reply] = {}
     asks: deque[Ask] = deque()
     try:
         _fill(start, running, asks, concurrency)
@@ -41,6 +41,12 @@ def interleave(start: Callable[[], Worker | None], concurrency: int) -> Search:
             worker.close()
 
 
+def nothing() -> Search:
+    """A search that asks for nothing."""
+    return
+    yield
+
+
 def _fill(
     start: Callable[[], Worker | None], running: dict[int, Worker], asks: deque[Ask], concurrency: int
 ) -> None:
@@ -55,7 +61,7 @@ def _fill(
         asks.append(ask)
 
 
-def _hand_on(worker: Worker, told: Told | None, running: dict[int, Worker], asks: deque[Ask]) -> None:
+def _hand_on(worker: Worker, told: Reply, running: dict[int, Worker], asks: deque[Ask]) -> None:
     try:
         ask = worker.send(told)
     except StopIteration:

@@ -6,6 +6,7 @@ Holds statistics and text only. Must not know tokens, torch, clocks or the gold 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -47,6 +48,16 @@ class Told:
     entropy: float | None = None  # mean over sampled tokens, nats; None: the engine gives none
     varentropy: float | None = None  # mean over sampled tokens, nats squared
     payload: object = None  # whatever the sender hangs on the node; never read here
+
+
+class Failed(NamedTuple):
+    """A request that brought no thought, filled by the model's side."""
+
+    tokens: int = 0  # spent all the same, at most what was reserved
+    reason: str = ""
+
+
+Reply = Told | Failed | None  # what comes back for an ask; None: it failed, at no cost and without a word
 
 
 @dataclass(slots=True)
@@ -99,6 +110,8 @@ class Tree:
     tokens_used: int = 0
     tokens_reserved: int = 0  # of requests in flight
     simulations: int = 0
+    answered: bool = False  # whether a line has declared an answer
+    stopped: str | None = None  # why the search ended before its budget; None: it did not
     arrivals: list[Arrival] = field(default_factory=list)
     events: list[str] = field(default_factory=list)  # what went wrong and was counted, in words
 
@@ -154,17 +167,30 @@ class Tree:
             payload=told.payload,
         )
         self.nodes.append(node)
+        self.answered = self.answered or node.answer is not None
         self.arrivals.append(Arrival(node.index, told.tokens, ask.line))
         parent.children.append(node.index)
         return node
 
-    def prior(self, node: Node) -> float:
-        """P(node | parent): exp of the mean log-prob times the count, normalised over the siblings."""
-        if node.parent < 0:
-            return 1.0
-        siblings = [self.nodes[i] for i in self.nodes[node.parent].children]
-        return _weight(node) / sum(map(_weight, siblings))
+    def add_failure(self, ask: Ask, failed: Failed) -> None:
+        """Count a request that brought no thought, and what it cost."""
+        if not 0 <= failed.tokens <= ask.max_tokens:
+            raise ValueError(
+                f"failed request {ask.local_id} took {failed.tokens} tokens, {ask.max_tokens} were reserved"
+            )
+        self.tokens_used += failed.tokens
+        self.nodes[ask.parent].failed += 1
+        self.arrivals.append(Arrival(-1, failed.tokens, ask.line))
+        reason = f": {failed.reason}" if failed.reason else ""
+        self.events.append(f"request for thought {ask.local_id} failed{reason}")
+
+    def below(self, node: Node) -> list[Node]:
+        """The node's children, in the order they were made."""
+        return [self.nodes[i] for i in node.children]
 
 
-def _weight(node: Node) -> float:
-    return node.count * math.exp(max(node.logprob, -50.0))
+def priors(siblings: Sequence[Node]) -> list[float]:
+    """P(node | parent) of all children of a node: exp of the mean log-prob times the count, normalised."""
+    weights = [node.count * math.exp(max(node.logprob, -50.0)) for node in siblings]
+    total = sum(weights)
+    return [weight / total for weight in weights]

@@ -59,7 +59,7 @@ def best_leaf(nodes: Sequence[Node], answer: str | None) -> int | None:
     """Index of the conclusion with this answer and the highest value, the first of equals; as `Vote.leaf`."""
     if answer is None:
         return None
-    leaves = [node for node in nodes if node.terminal and node.answer == answer]
+    leaves = [node for node in nodes if node.answer == answer]
     strongest = max(leaves, key=lambda node: node.value or 0.0, default=None)
     return None if strongest is None else strongest.index
 

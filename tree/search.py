@@ -1,10 +1,11 @@
 """Monte-Carlo tree search over thoughts: select, expand, backup. One simulation is one generator.
 
-PUCT (Silver et al. 2017) with progressive widening (Coulom 2007; Couetoux et al. 2011): a node is
-widened by one thought at a time while it has fewer than ceil(widening * N ** power) of them, or while
-none of them holds what the node promised. A thought that does is followed at once, so lines reach their
-conclusion within a budget of few thoughts. Unlike LLaMA-O1, values are plain probabilities, Q = W / N,
-a thought is evaluated once when it is made, and terminals are never expanded.
+PUCT (Silver et al. 2017), or another rank of siblings, with progressive widening (Coulom 2007; Couetoux
+et al. 2011): a node is widened by one thought at a time while it has fewer than
+ceil(widening * N ** power) of them, or while none of them holds what the node promised. A thought that
+does is followed at once, so lines reach their conclusion within a budget of few thoughts. Unlike LLaMA-O1,
+values are plain probabilities, Q = W / N, a thought is evaluated once when it is made, and terminals are
+never expanded.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tree.actions import ActionDraw, MetaAction, allowed
 from tree.budget import Limits, derive, request
 from tree.interleave import Search, Worker, interleave
 from tree.node import Node, Tree
-from tree.scores import puct
+from tree.rank import Rank, by_puct
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class SearchSettings:
     widening_power: float = 0.5
     max_depth: int = 32
     """Thoughts on one path."""
+    prune: bool = False
+    """Dynamic pruning (LLaMA-O1): no more children once one came to more than the thought's own value."""
+    whole_solutions: bool = False
+    """Only the problem and conclusions get several children; what is begun is followed to its conclusion."""
     follow: float = 0.5
     """Share of what was promised (its parent's value, or the tree's mean where that is more) that a thought
     must hold to be followed at once; a node without such a child may be widened again. 0: all hold."""
@@ -57,49 +62,55 @@ class SearchSettings:
             )
 
 
-def mcts(tree: Tree, settings: SearchSettings, limits: Limits, draw: ActionDraw) -> Search:
+def mcts(
+    tree: Tree, settings: SearchSettings, limits: Limits, draw: ActionDraw, rank: Rank = by_puct
+) -> Search:
     """Simulate until simulations, tokens or the tree itself are spent, then make sure of one answer."""
 
     def start() -> Worker | None:
-        return simulate(tree, settings, limits, draw)
+        return simulate(tree, settings, limits, draw, select(tree, settings, rank))
 
     yield from interleave(start, settings.concurrency)
     yield from conclude(tree, limits)
 
 
-def simulate(tree: Tree, settings: SearchSettings, limits: Limits, draw: ActionDraw) -> Worker:
+def simulate(
+    tree: Tree, settings: SearchSettings, limits: Limits, draw: ActionDraw, parent: Node | None
+) -> Worker:
     """A thought below the selected node, and on below it while it holds what its parent promised.
 
     Ends at once when no node can be widened, or simulations or the budget afford no thought.
     """
-    parent = select(tree, settings)
     while parent is not None and tree.simulations + tree.root.pending < settings.simulations:
         action = next_action(tree, parent, settings.max_depth, draw)
-        if not limits.affords(tree, action):
+        if limits.ends(tree, settings.simulations - tree.simulations) or not limits.affords(tree, action):
             return
         made = yield from request(tree, parent, action, limits)
         tree.simulations += 1
         if made is not None:
             backup(tree, made)
         close(tree, made or parent, settings)
-        follow = made is not None and _holds(tree, made, settings) and _may_widen(tree, made, settings)
-        parent = made if follow else None
+        parent = made if made is not None and _is_followed(tree, made, settings) else None
 
 
-def select(tree: Tree, settings: SearchSettings) -> Node | None:
-    """The node to widen: PUCT from the root down to the first that may grow; None: none may now.
+def select(
+    tree: Tree, settings: SearchSettings, rank: Rank = by_puct, start: Node | None = None
+) -> Node | None:
+    """The node to widen: down from the root (or `start`) to the first that may grow; None: none may now.
 
     Where everything below a node waits for replies, its next best sibling is tried.
     """
-    stack = [tree.root]
+    stack = [start or tree.root]
     while stack:
         node = stack.pop()
         if node.closed:
             continue
-        if _may_widen(tree, node, settings):
+        if may_widen(tree, node, settings):
             return node
-        children = [tree.nodes[i] for i in node.children]
-        stack += sorted(children, key=lambda child: (_score(tree, child, settings.exploration), -child.index))
+        children = tree.below(node)
+        scores = rank(tree, node, children, settings.exploration)
+        order = sorted(range(len(children)), key=lambda i: (scores[i], -i))
+        stack += [children[i] for i in order]
     return None
 
 
@@ -116,8 +127,9 @@ def close(tree: Tree, node: Node, settings: SearchSettings) -> None:
     """Close the node and its ancestors as far as nothing below them is left to search."""
     for index in reversed(tree.path(node.index)):
         here = tree.nodes[index]
-        full = _tries(tree, here) >= settings.max_children
-        if not here.terminal and not (full and all(tree.nodes[i].closed for i in here.children)):
+        if not here.terminal and not (
+            _is_full(tree, here, settings) and all(tree.nodes[i].closed for i in here.children)
+        ):
             return
         here.closed = True
 
@@ -135,26 +147,17 @@ def conclude(tree: Tree, limits: Limits, attempts: int = 2) -> Search:
     def start() -> Worker | None:
         nonlocal attempts
         attempts -= 1
-        answered = any(node.answer is not None for node in tree.nodes)
-        if attempts < 0 or answered or not limits.affords(tree, MetaAction.CONCLUDE):
+        if attempts < 0 or tree.answered or not limits.affords(tree, MetaAction.CONCLUDE):
             return None
         return _conclusion(tree, limits)
 
     yield from interleave(start, 1)
 
 
-def _conclusion(tree: Tree, limits: Limits) -> Worker:
-    node = tree.root
-    while children := [tree.nodes[i] for i in node.children if not tree.nodes[i].terminal]:
-        node = max(children, key=lambda child: (child.visits, child.q))
-    made = yield from request(tree, node, MetaAction.CONCLUDE, limits)
-    if made is not None:
-        backup(tree, made)
-
-
-def _may_widen(tree: Tree, node: Node, settings: SearchSettings) -> bool:
-    tries = _tries(tree, node) + node.pending - sum(tree.nodes[i].pending for i in node.children)
-    if tries >= settings.max_children:
+def may_widen(tree: Tree, node: Node, settings: SearchSettings) -> bool:
+    """Whether the node may get another thought below it now."""
+    tries = tries_of(tree, node) + node.pending - sum(tree.nodes[i].pending for i in node.children)
+    if tries >= _most_children(node, settings) or (settings.prune and _is_beaten(tree, node)):
         return False
     if not node.pending and not any(_holds(tree, tree.nodes[i], settings) for i in node.children):
         return True
@@ -162,20 +165,52 @@ def _may_widen(tree: Tree, node: Node, settings: SearchSettings) -> bool:
     return tries < math.ceil(settings.widening * math.pow(visits, settings.widening_power))
 
 
+def tries_of(tree: Tree, node: Node) -> int:
+    """Times a thought was wanted below the node, merged and failed ones too: repeats must come to an end."""
+    return node.failed + sum(tree.nodes[i].count for i in node.children)
+
+
+def _conclusion(tree: Tree, limits: Limits) -> Worker:
+    node = tree.root
+    while children := [child for child in tree.below(node) if _goes_on(child)]:
+        node = max(children, key=lambda child: (child.visits, child.q))
+    made = yield from request(tree, node, MetaAction.CONCLUDE, limits)
+    if made is not None:
+        backup(tree, made)
+        made.closed = True  # the search is over
+
+
+def _goes_on(node: Node) -> bool:
+    return not node.terminal and node.action is not MetaAction.CONCLUDE
+
+
+def _is_followed(tree: Tree, made: Node, settings: SearchSettings) -> bool:
+    """Whether a simulation goes on below the thought it made."""
+    if made.closed or (settings.whole_solutions and made.action is MetaAction.CONCLUDE):
+        return False
+    return (settings.whole_solutions or _holds(tree, made, settings)) and may_widen(tree, made, settings)
+
+
+def _is_full(tree: Tree, node: Node, settings: SearchSettings) -> bool:
+    most = _most_children(node, settings)
+    return tries_of(tree, node) >= most or (settings.prune and _is_beaten(tree, node))
+
+
+def _most_children(node: Node, settings: SearchSettings) -> int:
+    """Thoughts tried below the node; one below a thought inside of a solution that is kept whole."""
+    if node.depth >= settings.max_depth:
+        return 0  # a conclusion that could be revised
+    inside = settings.whole_solutions and node.action not in (MetaAction.PROBLEM, MetaAction.CONCLUDE)
+    return 1 if inside else settings.max_children
+
+
+def _is_beaten(tree: Tree, node: Node) -> bool:
+    """Whether a child came to more than the node's own value; the problem has none."""
+    return node.value is not None and any(tree.nodes[i].q > node.value for i in node.children)
+
+
 def _holds(tree: Tree, node: Node, settings: SearchSettings) -> bool:
     """Whether an open thought came to what its parent promised, or to its share of it."""
     parent = tree.nodes[node.parent]
     promised = max(tree.root.q, 0.0 if parent.evaluation is None else parent.evaluation)
     return not node.closed and node.q >= settings.follow * promised
-
-
-def _tries(tree: Tree, node: Node) -> int:
-    """Times a thought was wanted below the node, merged and failed ones too: repeats must come to an end."""
-    return node.failed + sum(tree.nodes[i].count for i in node.children)
-
-
-def _score(tree: Tree, child: Node, exploration: float) -> float:
-    parent = tree.nodes[child.parent]
-    visits = child.visits + child.pending
-    q = child.value_sum / visits if visits else parent.q  # a simulation in flight counts as a loss
-    return puct(q, tree.prior(child), parent.visits + parent.pending, visits, exploration)

@@ -21,7 +21,7 @@ from llama_o1.play.expand import Expander, Judge, trail_of
 from llama_o1.threads import torch_threads
 from tree.actions import MetaAction
 from tree.interleave import Search
-from tree.node import Ask, Told, Tree
+from tree.node import Ask, Failed, Told, Tree
 
 
 class PlainLoop:
@@ -43,7 +43,7 @@ class PlainLoop:
                 asks += search.send((ask.local_id, self._thought(tree, ask, judge)))
 
     @torch.no_grad()
-    def _thought(self, tree: Tree, ask: Ask, judge: Judge) -> Told | None:
+    def _thought(self, tree: Tree, ask: Ask, judge: Judge) -> Told | Failed:
         codec, settings = self._expander.codec, self._expander.settings
         parent, trail = tree.nodes[ask.parent], trail_of(tree, ask.parent)
         header = codec.header(parent.local_id, ask.local_id, ask.action)

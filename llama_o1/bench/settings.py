@@ -141,8 +141,10 @@ class SearchBench:
     """Problems searched by the batch-1 loop, one after the other."""
     slots: int = 64
     cache_mb: int = 1024
-    search: MethodSettings = field(default_factory=lambda: MethodSettings(budget_tokens=1280))
-    """Trees as large as those of configs/nano.yaml."""
+    search: MethodSettings = field(
+        default_factory=lambda: MethodSettings(budget_tokens=1280, stop_decided=False)
+    )
+    """Trees as large as those of configs/nano.yaml, grown as in self-play."""
     thoughts: ThoughtSettings = field(default_factory=ThoughtSettings)
 
     def __post_init__(self) -> None:

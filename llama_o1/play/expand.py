@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, isfinite
 from typing import NamedTuple
 
 import numpy as np
 
 from llama_o1.engine.protocol import Reply, Request, Sample
-from llama_o1.errors import ConfigError, ProblemError
+from llama_o1.errors import ConfigError, EngineError, ProblemError
 from llama_o1.format.budget import LEAST_BUDGET, BudgetPlan
 from llama_o1.format.encode import Codec
 from llama_o1.play.program import Calculator, ThoughtProgram
 from tree.actions import MetaAction, allowed
 from tree.budget import Limits
-from tree.node import Ask, Told, Tree
+from tree.node import Ask, Failed, Told, Tree
 
 RATING_TOKENS = 2  # the rating and its end, appended when the value is known
 LEAST_THOUGHT = 2  # a token and `<end_of_thought>`
@@ -81,28 +81,39 @@ class Trail:
 class Expander:
     """Turns asks into requests and replies into thoughts, for one model and one way of writing."""
 
-    def __init__(self, codec: Codec, settings: ThoughtSettings, max_context: int) -> None:
+    def __init__(
+        self, codec: Codec, settings: ThoughtSettings, max_context: int, *, revises: bool = False
+    ) -> None:
+        """With `revises` a conclusion may be criticised and written anew, while its path may still think."""
         self.codec = codec
         self.settings = settings
         self._max_context = max_context
+        self._revises = revises
         self._plan = BudgetPlan(settings.path_budget, codec.special.remaining if settings.show_budget else ())
         self._calculator = Calculator(codec) if settings.calculator else None
-        overhead = codec.max_header() + 1 + RATING_TOKENS  # header, <start_of_rating>, rating
+        around = 1 + RATING_TOKENS  # <start_of_rating> and the rating
+        overhead = codec.max_header() + around
+        self._least = len(codec.header(0, 1, None)) + 1 + around  # and <end_of_thought>
         self._thought = max(settings.max_text + 1, settings.max_answer) + overhead
         self._conclusion = settings.max_answer + overhead
 
-    def at(self, temperature: float) -> Expander:
-        """The same, sampling at another temperature."""
-        return Expander(self.codec, replace(self.settings, temperature=temperature), self._max_context)
+    def with_(self, *, temperature: float | None = None, revises: bool = False) -> Expander:
+        """The same, sampling at another temperature, or with conclusions that may be revised."""
+        settings = self.settings if temperature is None else replace(self.settings, temperature=temperature)
+        return Expander(self.codec, settings, self._max_context, revises=revises)
+
+    def affords(self, budget_tokens: int) -> bool:
+        """Whether a tree with this budget could pay one conclusion."""
+        return budget_tokens >= self._conclusion
 
     def limits(self, budget_tokens: int) -> Limits:
         """The hard limits of a tree with this budget; ConfigError when it cannot pay one conclusion."""
-        if budget_tokens < self._conclusion:
+        if not self.affords(budget_tokens):
             raise ConfigError(
                 f"budget_tokens must be at least {self._conclusion}, the longest conclusion with its header, "
                 f"got {budget_tokens}; raise it or lower thoughts.max_answer"
             )
-        return Limits(budget_tokens, self._thought, self._conclusion)
+        return Limits(budget_tokens, self._thought, self._conclusion, self._least)
 
     def holds(self, question: str) -> bool:
         """Whether the model's context has room for the question and an answer."""
@@ -134,17 +145,19 @@ class Expander:
             group=tree.question,
         )
 
-    def told(self, tree: Tree, ask: Ask, reply: Reply, judge: Judge) -> Told | None:
-        """The thought that came back; None when the engine cut it before its rating.
+    def told(self, tree: Tree, ask: Ask, reply: Reply, judge: Judge) -> Told | Failed:
+        """The thought that came back; Failed when the engine cut it before its rating or gave no number.
 
-        A kind that the model drew against the grammar ends the line without an answer.
+        A kind that the model drew against the grammar ends the line without an answer. EngineError when the
+        engine wrote more than it was allowed, which no budget could bear.
         """
-        sample, trail = reply.samples[0], trail_of(tree, ask.parent)
-        parent = tree.nodes[ask.parent]
+        failed = _failed(ask, reply)
+        if failed is not None:
+            return failed
+        sample, trail, parent = reply.samples[0], trail_of(tree, ask.parent), tree.nodes[ask.parent]
+        assert sample.value is not None, "a reply without a value has failed"
         program = self._program(parent.local_id, ask, trail.spent)
         ids = [int(i) for i in sample.ids]
-        if sample.value is None or sample.stopped != "program":
-            return None
         action = self._action(program, ask, ids)
         text = self.codec.thought_text(ids[len(program.header) :])
         concludes = action is MetaAction.CONCLUDE
@@ -153,14 +166,16 @@ class Expander:
         astray = not concludes and action not in allowed(parent.action, thinking_left=parent.thinking_left)
         grade = judge("" if astray else text) if concludes or astray else Grade(None, None)
         sampled = sample.sampled
+        thinking_left = self._thinking_left(len(context), spent)
+        ends = concludes and not (self._revises and thinking_left)
         return Told(
             action=action,
             text=text,
             logprob=_mean(sample.logprobs, sampled) or 0.0,
             value=sample.value,
             tokens=len(ids) + RATING_TOKENS,
-            thinking_left=self._thinking_left(len(context), spent),
-            terminal=concludes or astray or len(context) + self._conclusion > self._max_context,
+            thinking_left=thinking_left,
+            terminal=ends or astray or len(context) + self._conclusion > self._max_context,
             answer=grade.answer,
             outcome=grade.outcome,
             entropy=_mean(sample.entropy, sampled),
@@ -202,6 +217,25 @@ def trail_of(tree: Tree, index: int) -> Trail:
     trail = tree.nodes[index].payload
     assert isinstance(trail, Trail)
     return trail
+
+
+def _failed(ask: Ask, reply: Reply) -> Failed | None:
+    """Why a reply is no thought; None where it is one. EngineError when it is longer than was allowed."""
+    if not reply.samples:
+        return Failed(0, "no sample came back")
+    sample = reply.samples[0]
+    length, allowed_tokens = len(sample.ids), ask.max_tokens - RATING_TOKENS
+    if length > allowed_tokens:
+        raise EngineError(
+            f"the engine returned {length} tokens for a thought that was allowed {allowed_tokens}; "
+            "an engine that does not keep to max_tokens cannot be searched with"
+        )
+    if sample.stopped != "program" or sample.value is None:
+        return Failed(length, "cut before its value was read")
+    logprob = _mean(sample.logprobs, sample.sampled) or 0.0
+    if not 0 <= sample.value <= 1 or not isfinite(logprob):
+        return Failed(length, f"its value is {sample.value}, its mean log-prob {logprob}")
+    return None
 
 
 def _mean(values: np.ndarray | None, sampled: np.ndarray) -> float | None:

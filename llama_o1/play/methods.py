@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Literal
 
 from llama_o1.errors import ConfigError
-from tree.actions import ActionDraw, Transitions, by_model, uniformly
+from tree.actions import ActionDraw, Transitions, by_model, refining, uniformly
 from tree.baselines import lines
-from tree.budget import Limits
+from tree.beam import beam
+from tree.best_first import best_first
+from tree.budget import Limits, Stop
+from tree.gumbel import gumbel
 from tree.interleave import Search
 from tree.node import Tree
+from tree.rank import by_ucb
 from tree.search import SearchSettings, mcts
+from tree.stop import Decided, Hopeless
 from tree.vote import Weighting
 
-Method = Literal["mcts", "greedy", "best_of_n", "majority", "value_vote"]
+Method = Literal[
+    "mcts",
+    "ucb",
+    "gumbel",
+    "best_first",
+    "refine",
+    "beam",
+    "dvts",
+    "greedy",
+    "best_of_n",
+    "majority",
+    "value_vote",
+]
 ActionSource = Literal["model", "uniform", "transitions"]
 
 WEIGHTINGS: Mapping[Method, Weighting] = {
     "mcts": "value",
+    "ucb": "value",
+    "gumbel": "value",
+    "best_first": "value",
+    "refine": "value",
+    "beam": "best",
+    "dvts": "value",
     "greedy": "count",
     "best_of_n": "best",
     "majority": "count",
     "value_vote": "value",
 }
-"""How the conclusions of each method become its answer."""
+"""How the conclusions of each method become its answer, where the settings do not say."""
+
+
+WHOLE_SOLUTIONS = {"whole_solutions": True, "prune": True}  # what makes the tree one of SR-MCTS
 
 
 @dataclass(frozen=True)
@@ -33,21 +60,52 @@ class MethodSettings:
     """Which search grows a tree, and with how much."""
 
     method: Method = "mcts"
-    """Grown as a tree: `mcts`. Independent lines: `greedy` (one, the likeliest tokens), `best_of_n`,
-    `majority` and `value_vote`, which differ in how the answer is chosen."""
+    """`mcts` (PUCT), `ucb` (as LLaMA-O1), `gumbel`, `best_first`, `refine` (whole solutions, as SR-MCTS),
+    `beam` (step level), `dvts`; independent lines: `greedy` (one), `best_of_n`, `majority`, `value_vote`."""
     budget_tokens: int = 2048
     """Every token of the tree; hard."""
+    budget_nodes: int | None = None
+    """Thoughts of a tree; null: no limit but `tree.simulations`."""
+    budget_s: float | None = None
+    """Seconds of a tree; after them nothing but a last conclusion is begun. Makes results depend on speed."""
+    run_budget_tokens: int | None = None
+    """Tokens of all problems searched together. What a tree leaves is there for those after it."""
+    run_budget_s: float | None = None
+    """Seconds of all problems searched together."""
+    stop_decided: bool = True
+    """End a search whose answer the rest of its budget cannot overturn. Never in self-play."""
+    hopeless: float = 0.0
+    """End a search in which no thought was worth so much, in [0, 1]; 0: never."""
+    hopeless_after: int = 16
+    """Thoughts before a search may be called hopeless."""
     actions: ActionSource = "model"
     """Who draws the kind of the next thought."""
     num_lines: int = 16
-    """Independent lines of `best_of_n`, `majority` and `value_vote`; fewer where tokens are short."""
+    """Lines of `best_of_n`, `majority` and `value_vote`, subtrees of `dvts`; fewer where tokens are short."""
+    beam_width: int = 3
+    """Lines that `beam` goes on with, B1; below each, `tree.max_children` thoughts are tried, B2."""
     tree: SearchSettings = field(default_factory=SearchSettings)
 
     def __post_init__(self) -> None:
         """Refuse counts that grow nothing."""
-        for name in ("budget_tokens", "num_lines"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"search.{name} must be at least 1, got {getattr(self, name)}")
+        counts = ("budget_tokens", "budget_nodes", "run_budget_tokens", "num_lines", "beam_width")
+        for name in (*counts, "hopeless_after"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ConfigError(f"search.{name} must be at least 1, got {count}")
+        for name in ("budget_s", "run_budget_s"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 < seconds < inf:
+                raise ConfigError(f"search.{name} must be above 0 and finite, got {seconds}")
+        if not 0 <= self.hopeless <= 1:
+            raise ConfigError(f"search.hopeless must be in [0, 1], got {self.hopeless}")
+
+    def stops(self) -> Iterator[Stop]:
+        """Reasons to end a tree before its budget, new ones for each tree."""
+        if self.stop_decided:
+            yield Decided(self.weighting)
+        if self.hopeless:
+            yield Hopeless(self.hopeless, self.hopeless_after)
 
     @property
     def weighting(self) -> Weighting:
@@ -57,10 +115,18 @@ class MethodSettings:
 
 def start(tree: Tree, settings: MethodSettings, limits: Limits, draw: ActionDraw) -> Search:
     """The search that these settings name, ready to grow the tree."""
-    if settings.method == "mcts":
-        return mcts(tree, settings.tree, limits, draw)
-    num_lines = 1 if settings.method == "greedy" else settings.num_lines
-    return lines(tree, num_lines, settings.tree.max_depth, limits, draw)
+    shape, depth = settings.tree, settings.tree.max_depth
+    searches: dict[Method, Callable[[], Search]] = {
+        "mcts": lambda: mcts(tree, shape, limits, draw),
+        "ucb": lambda: mcts(tree, shape, limits, draw, by_ucb),
+        "gumbel": lambda: gumbel(tree, shape, limits, draw),
+        "best_first": lambda: best_first(tree, shape, limits, draw),
+        "refine": lambda: mcts(tree, replace(shape, **WHOLE_SOLUTIONS), limits, refining(draw)),
+        "beam": lambda: beam(tree, settings.beam_width, shape.max_children, depth, limits, draw),
+        "dvts": lambda: beam(tree, 1, shape.max_children, depth, limits, draw, settings.num_lines),
+        "greedy": lambda: lines(tree, 1, depth, limits, draw),
+    }
+    return searches.get(settings.method, lambda: lines(tree, settings.num_lines, depth, limits, draw))()
 
 
 def action_draw(source: ActionSource, transitions: Transitions) -> ActionDraw:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -12,8 +15,12 @@ from llama_o1.engine.protocol import Engine
 from llama_o1.play.drive import Job, drive
 from llama_o1.play.expand import Expander, Judge
 from llama_o1.play.methods import MethodSettings, action_draw, start
-from tree.actions import Transitions
+from llama_o1.play.purse import Purse
+from tree.actions import ActionDraw, Transitions
+from tree.budget import Limits, Stop
 from tree.curve import changes, curve
+from tree.interleave import Search, nothing
+from tree.ledger import ledger, total
 from tree.node import Tree
 from tree.record import to_row
 from tree.vote import Weighting, vote
@@ -28,24 +35,86 @@ def search_all(
     *,
     seed: str,
     on_tree: Callable[[int, Tree], None],
+    on_seconds: Callable[[int, float], None] = lambda index, seconds: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[Tree]:
     """The tree of every (name, question, judge), in their order; `on_tree` as each is finished.
 
-    Each tree's seed comes from `seed` and its name, so that its neighbours cannot change it. The method
-    `greedy` takes the likeliest tokens, whatever the expander's temperature.
+    Each tree's seed comes from `seed` and its name, so that its neighbours cannot change it. `on_seconds`
+    hears, before, how long the tree took. Where the run's tokens or seconds are spent, a tree stays without
+    an answer and says so.
     """
-    expander = expander.at(0.0) if settings.method == "greedy" else expander
-    limits = expander.limits(settings.budget_tokens)
-    draw = action_draw(settings.actions, transitions)
+    expander = fitted(expander, settings)
+    expander.limits(settings.budget_tokens)
     trees = [expander.tree(question, derived(f"{seed}/{name}")) for name, question, _ in tasks]
-
-    def jobs() -> Iterator[Job]:
-        for i, (tree, (_, _, judge)) in enumerate(zip(trees, tasks, strict=True)):
-            yield Job(str(i), tree, start(tree, settings, limits, draw), expander, judge)
-
-    for job in drive(engine, jobs()):
-        on_tree(int(job.name), job.tree)
+    judges = [judge for _, _, judge in tasks]
+    round_ = _Round(expander, settings, action_draw(settings.actions, transitions), clock)
+    for job in drive(engine, round_.jobs(trees, judges)):
+        index = int(job.name)
+        on_seconds(index, round_.ended(index, job.tree))
+        on_tree(index, job.tree)
     return trees
+
+
+def fitted(expander: Expander, settings: MethodSettings) -> Expander:
+    """The expander as a method wants it: greedy takes the likeliest tokens, refine goes on after answers."""
+    if settings.method == "greedy":
+        return expander.with_(temperature=0.0)
+    return expander.with_(revises=True) if settings.method == "refine" else expander
+
+
+class _Round:
+    """Trees that are searched together: what each may spend, and when it was begun."""
+
+    def __init__(
+        self, expander: Expander, settings: MethodSettings, draw: ActionDraw, clock: Callable[[], float]
+    ) -> None:
+        self._expander, self._settings, self._draw, self._clock = expander, settings, draw, clock
+        self._purse = Purse(settings.run_budget_tokens)
+        self._began = clock()
+        self._running: dict[int, tuple[float, int]] = {}  # when it began and what it was given, by index
+
+    def jobs(self, trees: Sequence[Tree], judges: Sequence[Judge]) -> Iterator[Job | None]:
+        """One job a tree, in their order; None while a tree must wait for what others leave."""
+        for i, (tree, judge) in enumerate(zip(trees, judges, strict=True)):
+            while (share := self._purse.take(self._settings.budget_tokens, idle=not self._running)) is None:
+                yield None
+            self._running[i] = (self._clock(), share)
+            yield Job(str(i), tree, self._search(tree, share), self._expander, judge)
+
+    def ended(self, index: int, tree: Tree) -> float:
+        """Take back what the tree leaves; the seconds it took."""
+        began, share = self._running.pop(index)
+        self._purse.give_back(share - tree.tokens_used)
+        return self._clock() - began
+
+    def _search(self, tree: Tree, share: int) -> Search:
+        settings = self._settings
+        if not self._expander.affords(share):
+            tree.stopped = "the run's tokens are spent"
+            return nothing()
+        if self._out_of_time(self._began, settings.run_budget_s):
+            tree.stopped = "the run's time is over"
+            return nothing()
+        limits = replace(
+            self._expander.limits(share),
+            nodes=settings.budget_nodes,
+            stops=(*settings.stops(), *self._timers()),
+        )
+        return start(tree, settings, limits, self._draw)
+
+    def _timers(self) -> Iterator[Stop]:
+        """Reasons to stop that look at the clock; few searches have one."""
+        now = self._clock()
+        for began, seconds in ((now, self._settings.budget_s), (self._began, self._settings.run_budget_s)):
+            if seconds is not None:
+                yield partial(self._is_late, began, seconds)
+
+    def _is_late(self, began: float, seconds: float, tree: Tree, limits: Limits, most: int) -> str | None:
+        return "out of time" if self._out_of_time(began, seconds) else None
+
+    def _out_of_time(self, began: float, seconds: float | None) -> bool:
+        return seconds is not None and self._clock() - began >= seconds
 
 
 def derived(name: str) -> int:
@@ -72,6 +141,8 @@ def tree_row(tree: Tree, weighting: Weighting = "value", seconds: float | None =
         simulations=tree.simulations,
         seed=tree.seed,
         events=tree.events,
+        stopped=tree.stopped,
+        ledger={name: entry._asdict() for name, entry in ledger(tree).items()},
         curve=[list(point[:4]) for point in changes(curve(tree, weighting))],
     )
 
@@ -88,4 +159,15 @@ def play_figures(trees: Sequence[Tree]) -> dict[str, float]:
         "solved": float(np.mean([any(n.outcome == 1.0 for n in tree.nodes) for tree in trees])),
         "depth": float(np.mean([max(node.depth for node in tree.nodes) for tree in trees])),
         "events": sum(len(tree.events) for tree in trees),
+        **_spent_and_gained(trees),
+    }
+
+
+def _spent_and_gained(trees: Sequence[Tree]) -> dict[str, float]:
+    """Thoughts, tokens and gains of each meta-action, as flat numbers."""
+    entries = total(map(ledger, trees))
+    return {
+        f"{name}_{figure}": number
+        for name, entry in sorted(entries.items())
+        for figure, number in entry._asdict().items()
     }
