@@ -199,7 +199,7 @@ class Memory:
         self._unshown[slots] = priorities.unshown
 
     def _next_ids(self, stays: Bools, evicted: Int64) -> Int64:  # [N], [E] -> [N]
-        """Consecutive ids where their slots are free, as under the oldest-first policy; else the next that fit."""
+        """Consecutive ids where their slots are free, as when the oldest go first; else the next that fit."""
         now, num_slots = self.position.next_id, len(self._ids)
         ids = np.arange(now, now + len(stays))
         here = self._ids[ids[stays] % num_slots]

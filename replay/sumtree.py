@@ -71,10 +71,7 @@ class SumTree:
         whole = len(slots) * 4 > self.capacity
         nodes = slots
         for i, (below, above) in enumerate(zip(self._levels, self._levels[1:], strict=False)):
-            if whole:
-                nodes = np.arange(len(below) // FANOUT)
-            else:
-                nodes = nodes // FANOUT
+            nodes = np.arange(len(below) // FANOUT) if whole else nodes // FANOUT
             children = below.reshape(-1, FANOUT)[nodes]
             above[nodes] = children.cumsum(axis=1)[:, -1]
             if self._least_levels:
