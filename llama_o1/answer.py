@@ -52,8 +52,14 @@ class Answers(NamedTuple):
 
 def answer(config: RunConfig, problems: Sequence[Problem], *, run: Path | None) -> Answers:
     """Search every problem under `config.search`; with `run`, by the weights which that run learned."""
-    temperature = config.thoughts.temperature
-    with assemble.assemble(config.model, config.engine, seed=config.seed, temperature=temperature) as system:
+    opened = assemble.assemble(
+        config.model,
+        config.engine,
+        seed=config.seed,
+        temperature=config.thoughts.temperature,
+        marks=config.thoughts.marks,
+    )
+    with opened as system:
         if run is not None:
             transitions = _learned(run, system, config)
         else:

@@ -23,6 +23,7 @@ from llama_o1.engine.server import ServerBackend, server_engine
 from llama_o1.engine.vllm import VllmBackend, open_vllm
 from llama_o1.errors import ConfigError, EngineError, ModelError
 from llama_o1.format.encode import Codec
+from llama_o1.format.marks import MarkSettings
 from llama_o1.learn.model import DTYPES, Loaded, load_model, plain
 from llama_o1.play.expand import Expander, ThoughtSettings
 from llama_o1.published import PublishedWeights
@@ -53,7 +54,12 @@ class System:
 
 
 def assemble(
-    model: ModelSettings, engine: EngineSettings, *, seed: int = 0, temperature: float = 1.0
+    model: ModelSettings,
+    engine: EngineSettings,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+    marks: MarkSettings | None = None,
 ) -> System:
     """Load the model and open the engine on it; ModelError or EngineError when one cannot be had.
 
@@ -61,7 +67,8 @@ def assemble(
     with the weights they were started with until `publish`.
     """
     source = _source(model)
-    loaded = load_model(source, adapter=model.lora if model.adapter == "lora" else None, seed=seed)
+    adapter = model.lora if model.adapter == "lora" else None
+    loaded = load_model(source, adapter=adapter, seed=seed, marks=marks)
     weights = PublishedWeights()
     try:
         made = _open(engine, loaded, source, weights, temperature)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llama_o1.arguments import build, nearest, parse, parser_of, value_of
 from llama_o1.config import RunConfig, SftConfig, TeachSettings
 from llama_o1.errors import ConfigError, ProblemError, RunError
+from llama_o1.format.marks import MarkSettings
 
 if TYPE_CHECKING:
     from llama_o1.answer import Answers
@@ -106,10 +107,12 @@ def init(arguments: list[str]) -> int:
     parser.add_argument("model", type=str, help="a model folder or a Hugging Face name")
     parser.add_argument("out", type=str, help="the folder to write")
     parser.add_argument("--seed", type=int, default=0, help="of the noise that tells the new rows apart")
+    parser.add_class_arguments(MarkSettings, "marks")
     given = parse(parser, arguments)
+    marks = build(MarkSettings, given.marks)
     from llama_o1.learn.model import init_model
 
-    added = init_model(given.model, given.out, seed=given.seed)
+    added = init_model(given.model, given.out, seed=given.seed, marks=marks)
     _print(f"added {len(added)} tokens to {given.model}: {' '.join(added)}\nwrote {given.out}")
     return 0
 

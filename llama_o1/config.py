@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llama_o1.errors import ConfigError
-from llama_o1.format.budget import LEAST_BUDGET
+from llama_o1.format.budget import BudgetPlan
+from llama_o1.format.marks import MarkSettings
 from llama_o1.learn.settings import ColdstartSettings, LearnerSettings, LoraSettings
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
@@ -228,6 +229,8 @@ class SftConfig:
     """Problems with worked solutions."""
     budgets: tuple[int, ...] = (64, 96, 128, 192, 256)
     """Path budgets, one drawn for each line."""
+    marks: MarkSettings = field(default_factory=MarkSettings)
+    """Control tokens that the model is taught."""
     calculator: bool = True
     """Leave results of `<<48/2=` to the calculator."""
     vary: float = 0.6
@@ -243,9 +246,8 @@ class SftConfig:
         for name in ("vary", "unsure"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if not self.budgets or min(self.budgets) < LEAST_BUDGET:
-            raise ConfigError(
-                f"budgets must each be at least {LEAST_BUDGET} tokens, got {list(self.budgets)}"
-            )
+        if not self.budgets:
+            raise ConfigError("budgets must name at least one path budget, got none")
+        BudgetPlan(min(self.budgets), (), self.marks)
         if not self.problems:
             raise ConfigError("problems must name at least one problem set, got none")

@@ -72,7 +72,11 @@ class Run:
         with ExitStack() as opened:
             self.system = opened.enter_context(
                 assemble.assemble(
-                    config.model, config.engine, seed=config.seed, temperature=config.thoughts.temperature
+                    config.model,
+                    config.engine,
+                    seed=config.seed,
+                    temperature=config.thoughts.temperature,
+                    marks=config.thoughts.marks,
                 )
             )
             self.expander = assemble.expander(self.system, config.thoughts)

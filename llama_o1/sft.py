@@ -51,11 +51,12 @@ def cold_start(config: SftConfig) -> Loaded:
 
 def _start_from(config: SftConfig) -> Loaded:
     if config.model is not None:
-        return load_model(config.model, adapter=config.lora if config.adapter == "lora" else None)
+        adapter = config.lora if config.adapter == "lora" else None
+        return load_model(config.model, adapter=adapter, marks=config.marks)
     quiet()
     problems = islice(draw(config.problems, "train", config.seed, worked=True), TOKENIZER_PROBLEMS)
-    tokenizer = nano_tokenizer(chain.from_iterable(map(_texts, problems)))
-    special = special_ids(tokenizer, "nano")
+    tokenizer = nano_tokenizer(chain.from_iterable(map(_texts, problems)), config.marks)
+    special = special_ids(tokenizer, "nano", config.marks)
     return Loaded(nano_model(tokenizer, config.seed), tokenizer, special, tokenizer.pad_token_id)
 
 
@@ -70,7 +71,7 @@ def _lines(config: SftConfig, loaded: Loaded) -> Iterator[Script]:
     """Written lines of thought without end, the same for the same seed."""
     codec = Codec(loaded.tokenizer, loaded.special)
     calculator = Calculator(codec) if config.calculator else None
-    plans = [BudgetPlan(budget, loaded.special.remaining) for budget in config.budgets]
+    plans = [BudgetPlan(budget, loaded.special.remaining, config.marks) for budget in config.budgets]
     rng = random.Random(f"lines/{config.seed}")
     for problem in draw(config.problems, "train", config.seed, worked=True):
         if problem.source in STORED and rng.random() < config.vary:

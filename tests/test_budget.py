@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,12 +6,23 @@ from hypothesis import strategies as st
 from llama_o1.engine.fake import FakeEngine
 from llama_o1.errors import ConfigError
 from llama_o1.format.budget import BudgetPlan
-from llama_o1.play.expand import ThoughtSettings, trail_of
-from llama_o1.play.methods import MethodSettings
-from tree.actions import MetaAction
+from llama_o1.format.encode import Codec
+from llama_o1.format.marks import MarkSettings
+from llama_o1.format.tokens import special_ids
+from llama_o1.learn.nano import nano_tokenizer
+from llama_o1.play.drive import Job, drive
+from llama_o1.play.expand import Expander, Grade, ThoughtSettings, trail_of
+from llama_o1.play.methods import MethodSettings, action_draw, start
+from tree.actions import MetaAction, Transitions
 from tree.search import SearchSettings
 
 MARKS = (7, 6, 5, 4, 3, 2, 1)  # ids for a plan by hand: 7/8 first
+FAMILIES = (
+    MarkSettings(),
+    MarkSettings(size=3),
+    MarkSettings("every", 5, longest=200),
+    MarkSettings("every", 8, longest=200),
+)
 
 
 def thinking(codec, tree, index):
@@ -30,9 +42,9 @@ def thinking(codec, tree, index):
     return counted
 
 
-@given(st.integers(16, 200), st.integers(0, 7), st.integers(1, 300))
-def test_positions_up_to_the_next_mark_are_free(total, marks, position):
-    plan = BudgetPlan(total, MARKS[:marks])
+@given(st.integers(16, 200), st.integers(1, 300), st.sampled_from(FAMILIES), st.booleans())
+def test_positions_up_to_the_next_mark_are_free(total, position, marks, shown):
+    plan = BudgetPlan(total, tuple(range(300, 0, -1))[-len(marks.names()) :] if shown else (), marks)
     free = plan.free_from(position)
     there = [at for at in range(position, 300 + total) if plan.token_at(at) is not None]
     assert free == (there[0] - position if there else None)
@@ -64,8 +76,40 @@ def test_the_parts_of_an_odd_budget_are_rounded_down():
 
 def test_a_budget_of_fewer_than_two_tokens_a_part_is_refused():
     BudgetPlan(16, MARKS)
-    with pytest.raises(ConfigError, match=r"path budget must be at least 16 tokens, .* got 15"):
+    with pytest.raises(ConfigError, match=r"path_budget must be at least 16, got 15"):
         BudgetPlan(15, MARKS)
+
+
+def test_any_number_of_parts_has_marks_at_its_multiples():
+    plan = BudgetPlan(26, (30, 20, 10), MarkSettings(size=4))  # 26 // 4 = 6
+    assert {t: plan.token_at(t) for t in range(1, 40) if plan.token_at(t)} == {6: 30, 12: 20, 18: 10}
+
+
+@pytest.mark.parametrize(
+    ("total", "found"),
+    [
+        (200, {50: 150, 100: 100, 150: 50}),
+        (199, {50: 100, 100: 50}),  # 149, 99 and 49 remain
+        (170, {50: 100, 100: 50}),  # 120, 70 and 20 remain
+        (100, {50: 50}),
+    ],
+)
+def test_a_mark_after_every_so_many_tokens_promises_no_more_than_remains(total, found):
+    plan = BudgetPlan(total, (250, 200, 150, 100, 50), MarkSettings("every", 50))
+    assert {t: plan.token_at(t) for t in range(1, 400) if plan.token_at(t)} == found
+
+
+def test_a_budget_beyond_the_tokens_of_the_vocabulary_is_refused_with_what_to_add():
+    marks = MarkSettings("every", 50)
+    BudgetPlan(349, (250, 200, 150, 100, 50), marks)
+    with pytest.raises(ConfigError, match=r"<remaining>300</remaining>.*up to <remaining>250.*longest 350"):
+        BudgetPlan(350, (250, 200, 150, 100, 50), marks)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 1}, {"mode": "every", "size": 50, "longest": 99}])
+def test_a_family_without_tokens_is_refused(wrong):
+    with pytest.raises(ConfigError, match=r"marks\.(size|longest) must be at least .*, got (1|99)"):
+        MarkSettings(**wrong)
 
 
 def test_without_marks_no_budget_is_shown():
@@ -119,6 +163,30 @@ def test_only_a_conclusion_is_left_when_a_path_has_spent_its_budget(codec, grow,
             assert node.thinking_left == (left if left >= 2 else 0)
         if tree.nodes[node.parent].thinking_left == 0:
             assert node.action is MetaAction.CONCLUDE
+
+
+@pytest.mark.parametrize("marks", FAMILIES[1:], ids=str)
+def test_a_tree_shows_the_marks_of_any_family_that_its_vocabulary_holds(marks):
+    tokenizer = nano_tokenizer(["What is 1+2?", "apples"], marks)
+    codec = Codec(tokenizer, special_ids(tokenizer, "m", marks))
+    assert [codec.decode([i]) for i in codec.special.remaining] == list(marks.names())
+    logits = np.full(len(tokenizer), -6.0)
+    logits[codec.encode(" apples")] = 2.0
+    logits[codec.special.end_of_thought] = 0.5
+    logits[list(codec.special.remaining)] = -60.0
+    engine = FakeEngine(len(tokenizer), 1024, policy=lambda _: logits)
+    expander = Expander(codec, ThoughtSettings(path_budget=43, max_text=13, max_answer=5, marks=marks), 1024)
+    tree = expander.tree("What is 1+2?", 0)
+    method = MethodSettings(budget_tokens=2000)
+    search = start(tree, method, expander.limits(2000), action_draw(method.actions, Transitions()))
+    list(drive(engine, [Job("0", tree, search, expander, lambda text: Grade(None, None))]))
+    plan, seen = BudgetPlan(43, codec.special.remaining, marks), set()
+    for node in tree.nodes[1:]:
+        for position, (token, drawn) in enumerate(thinking(codec, tree, node.index), start=1):
+            wanted = plan.token_at(position)
+            assert (token, drawn) == (wanted, False) if wanted is not None else token not in plan.remaining
+            seen.add(wanted)
+    assert len(seen) > 2
 
 
 def test_a_conclusion_shows_no_mark_of_its_own(codec, grow):

@@ -178,7 +178,7 @@ def test_a_budget_below_one_conclusion_is_refused(codec):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"path_budget": 15}, "thoughts.path_budget must be at least 16, got 15"),
+        ({"path_budget": 15}, "path_budget must be at least 16, got 15"),
         ({"max_text": 1}, "thoughts.max_text must be at least 2, got 1"),
         ({"max_answer": 0}, "thoughts.max_answer must be at least 2, got 0"),
         ({"temperature": -0.1}, "thoughts.temperature must be finite and at least 0, got -0.1"),

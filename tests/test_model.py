@@ -23,7 +23,8 @@ from transformers import (
 from llama_o1.engine.local import LocalEngine
 from llama_o1.engine.protocol import Request
 from llama_o1.errors import ConfigError, ModelError
-from llama_o1.format.tokens import SPECIAL_TOKENS
+from llama_o1.format.marks import MarkSettings
+from llama_o1.format.tokens import SPECIAL_TOKENS, STRUCTURE
 from llama_o1.learn.model import init_model, load_model, merged
 from llama_o1.learn.settings import LoraSettings
 
@@ -113,6 +114,21 @@ def test_any_model_gets_the_tokens_and_its_old_rows_stay(tmp_path, kind):
         torch.testing.assert_close(table[:old], kept)
     torch.testing.assert_close(logits_of(model)[..., :old], logits_of(before))
     assert (tables(model)[0] is tables(model)[1]) == (tables(before)[0] is tables(before)[1])
+
+
+def test_a_model_gets_the_control_tokens_that_were_asked_for_and_no_others(tmp_path):
+    marks = MarkSettings("every", 50, longest=200)
+    save(tmp_path / "source")
+    assert init_model(tmp_path / "source", tmp_path / "out", marks=marks) == [
+        *STRUCTURE, "<remaining>150</remaining>", "<remaining>100</remaining>", "<remaining>50</remaining>"
+    ]  # fmt: skip
+    loaded = load_model(tmp_path / "out", marks=marks)
+    assert len(loaded.special.remaining) == 3
+    with pytest.raises(ModelError, match="no single token for <remaining>7/8</remaining>"):
+        load_model(tmp_path / "out")
+    other = MarkSettings("ratio", 4)
+    with pytest.raises(ModelError, match=r"<remaining>3/4</remaining>.*--marks.mode ratio --marks.size 4"):
+        load_model(tmp_path / "out", marks=other)
 
 
 def test_a_model_caps_its_scores_as_its_config_says_and_an_engine_gives_the_same(tmp_path, caplog):

@@ -1,7 +1,7 @@
 // The path to the chosen thought: a card a thought, with its exact text or its tokens.
 
 const PATH_CARDS = 100;
-const MARKER = /<remaining>(\d+\/\d+)<\/remaining>/;
+const MARKER = /<remaining>(\d+(?:\/\d+)?)<\/remaining>/;
 const HEAD_ENDS = "<start_of_thought>", TEXT_ENDS = "<end_of_thought>";
 const TAGS = new Set(["<problem>", "<critic>", "<refine>", "<conclusion>"]);
 

@@ -71,7 +71,7 @@ def writes_signs(stream: TextIO) -> bool:
     return True
 
 
-_REMAINING = re.compile(r"<remaining>(\d+/\d+)</remaining>")
+_REMAINING = re.compile(r"<remaining>(\d+(?:/\d+)?)</remaining>")
 
 
 class _Signs(NamedTuple):

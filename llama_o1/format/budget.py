@@ -1,6 +1,8 @@
 """The token budget a model can see: control tokens at exact positions of a path's thinking.
 
-BudgetThinker section 3.1: with K parts of a budget B, y_t is control token k when t = k * floor(B / K).
+BudgetThinker section 3.1, mode `ratio`: with K parts of a budget B, y_t is control token k when
+t = k * floor(B / K). Mode `every`: one at every n-th position, which names the largest multiple of n that
+remains; BudgetThinker counts down from the multiple above B and so promises up to n tokens too many.
 Ours: they are inserted (a sampled token is never overwritten) and count as thinking tokens, so
 position t of the path *is* the control token. t starts at 1 and counts the text of every thought
 below the root that is not a conclusion, `<end_of_thought>` included, headers, tags and ratings not.
@@ -8,12 +10,10 @@ below the root that is not a conclusion, `<end_of_thought>` included, headers, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llama_o1.errors import ConfigError
-from llama_o1.format.tokens import BUDGET_PARTS
-
-LEAST_BUDGET = 2 * BUDGET_PARTS
+from llama_o1.format.marks import MarkSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,28 +21,38 @@ class BudgetPlan:
     """Where the control tokens of one path stand."""
 
     total: int  # thinking tokens of a path
-    remaining: tuple[int, ...]  # ids of the control tokens, 7/8 first; () shows no budget
+    remaining: tuple[int, ...]  # ids of the control tokens, most that remains first; () shows no budget
+    marks: MarkSettings = field(default_factory=MarkSettings)
 
     def __post_init__(self) -> None:
-        """Refuse a budget whose parts cannot hold a control token and a thought token."""
-        if self.total < LEAST_BUDGET:
+        """Refuse a budget too small for the family, or too large for its tokens."""
+        marks = self.marks
+        if self.total < marks.least_budget:
             raise ConfigError(
-                f"path budget must be at least {LEAST_BUDGET} tokens, {BUDGET_PARTS} parts of two, "
-                f"got {self.total}"
+                f"path_budget must be at least {marks.least_budget}, got {self.total}; "
+                "raise it or lower marks.size"
+            )
+        most = self.total // marks.size - 1
+        if marks.mode == "every" and 0 < len(self.remaining) < most:
+            raise ConfigError(
+                f"path_budget {self.total} needs the control token {marks.name(most)}, the vocabulary has "
+                f"them up to {marks.name(len(self.remaining))}; lower the budget, or add more by "
+                f"`llama-o1 init MODEL OUT {marks.flags} --marks.longest {self.total}`"
             )
 
     def token_at(self, position: int) -> int | None:
         """Id of the control token at this thinking position, counted from 1; None: none is there."""
-        part, rest = divmod(position, self.total // BUDGET_PARTS)
-        if rest or not 1 <= part <= len(self.remaining):
+        part, rest = divmod(position, self._step)
+        if rest or not 1 <= part <= self._last:
             return None
-        return self.remaining[part - 1]
+        if self.marks.mode == "ratio":
+            return self.remaining[part - 1]
+        return self.remaining[len(self.remaining) - (self.total - position) // self.marks.size]
 
     def free_from(self, position: int) -> int | None:
         """How many positions from this one on hold no control token; None: none comes any more."""
-        size = self.total // BUDGET_PARTS
-        part = max(1, -(-position // size))
-        return part * size - position if part <= len(self.remaining) else None
+        part = max(1, -(-position // self._step))
+        return part * self._step - position if part <= self._last else None
 
     def weave(self, ids: tuple[int, ...], position: int) -> tuple[int, ...]:
         """These ids with control tokens inserted, the first id wanting thinking position `position`."""
@@ -52,3 +62,14 @@ class BudgetPlan:
                 out.append(control)
             out.append(token)
         return tuple(out)
+
+    @property
+    def _step(self) -> int:
+        """Positions from one control token to the next."""
+        return self.total // self.marks.size if self.marks.mode == "ratio" else self.marks.size
+
+    @property
+    def _last(self) -> int:
+        """How many control tokens there are."""
+        most = len(self.remaining) if self.marks.mode == "ratio" else self.total // self.marks.size - 1
+        return min(most, len(self.remaining))

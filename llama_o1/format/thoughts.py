@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from llama_o1.errors import RecordError
 from llama_o1.format import tokens as t
+from llama_o1.format.marks import MARK
 from tree.actions import MetaAction
 
 
@@ -68,13 +69,13 @@ _THOUGHT = re.compile(
     rf"\s*{t.START_OF_FATHER_ID}\s*(?P<father>-?[0-9]{{1,9}})\s*{t.END_OF_FATHER_ID}"
     rf"{t.START_OF_LOCAL_ID}\s*(?P<local>[0-9]{{1,9}})\s*{t.END_OF_LOCAL_ID}"
     # A budget mark that falls on a thought's first token stands before a tag that the model drew.
-    rf"{t.START_OF_THOUGHT}(?P<marks>(?:{'|'.join(t.REMAINING)})*)(?P<tag>{_TAG})?(?P<text>(?:(?!{t.END_OF_THOUGHT}|{t.START_OF_THOUGHT}).)*)"
+    rf"{t.START_OF_THOUGHT}(?P<marks>(?:{MARK.pattern})*)(?P<tag>{_TAG})?(?P<text>(?:(?!{t.END_OF_THOUGHT}|{t.START_OF_THOUGHT}).)*)"
     rf"{t.END_OF_THOUGHT}"
     rf"(?:{t.START_OF_RATING}(?P<rating>{t.POSITIVE}|{t.NEGATIVE}|{t.UNKNOWN}){t.END_OF_RATING})?",
     re.DOTALL,
 )
 # Budget marks may stand inside a text; every other special token has its own place.
-_NOT_IN_TEXT = tuple(token for token in t.SPECIAL_TOKENS if token not in t.REMAINING)
+_NOT_IN_TEXT = t.STRUCTURE
 _ACTION_OF_TAG = {tag: action for action, tag in t.TAGS.items() if action is not MetaAction.PROBLEM}
 
 

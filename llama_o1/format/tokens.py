@@ -1,6 +1,6 @@
 """The special tokens: their names, in a fixed order, and their ids in one tokenizer.
 
-OpenLongCoT's fifteen (SimpleBerry/OpenLongCoT-Pretrain) and BudgetThinker's seven (section 3.1).
+OpenLongCoT's fifteen (SimpleBerry/OpenLongCoT-Pretrain) and a family of control tokens (marks.py).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from llama_o1.errors import ModelError
+from llama_o1.format.marks import MarkSettings
 from tree.actions import MetaAction
 
 START_OF_FATHER_ID = "<start_of_father_id>"
@@ -32,10 +33,7 @@ TAGS: dict[MetaAction, str] = {
     MetaAction.CONCLUDE: "<conclusion>",
 }
 
-BUDGET_PARTS = 8
-REMAINING = tuple(f"<remaining>{i}/{BUDGET_PARTS}</remaining>" for i in range(BUDGET_PARTS - 1, 0, -1))
-
-SPECIAL_TOKENS = (
+STRUCTURE = (
     START_OF_FATHER_ID,
     END_OF_FATHER_ID,
     START_OF_LOCAL_ID,
@@ -51,8 +49,9 @@ SPECIAL_TOKENS = (
     "<critic>",
     "<refine>",
     "<conclusion>",
-    *REMAINING,
 )
+REMAINING = MarkSettings().names()
+SPECIAL_TOKENS = (*STRUCTURE, *REMAINING)  # of a model that shows budgets by the default family
 
 
 @runtime_checkable
@@ -93,7 +92,17 @@ class SpecialIds:
     negative: int
     unknown: int
     tags: dict[MetaAction, int | None]  # None: the meta-action is written without a tag
-    remaining: tuple[int, ...]  # 7/8 first, 1/8 last
+    remaining: tuple[int, ...]  # control tokens of the budget, the one for most that remains first
+
+    def all(self) -> list[int]:
+        """Every id, those of the structure first."""
+        structure = (self.start_of_father_id, self.end_of_father_id, self.start_of_local_id)
+        ends = (self.end_of_local_id, self.start_of_thought, self.end_of_thought)
+        ratings = (
+            self.start_of_rating, self.end_of_rating, self.positive, self.negative, self.unknown
+        )  # fmt: skip
+        tags = dict.fromkeys(tag for tag in self.tags.values() if tag is not None)
+        return [*structure, *ends, *ratings, *tags, *self.remaining]
 
     def action_of(self, first_id: int) -> MetaAction:
         """The meta-action of a thought below the root whose text starts with this id."""
@@ -103,20 +112,32 @@ class SpecialIds:
         return MetaAction.EXPAND
 
 
-def special_ids(tokenizer: Tokenizer, name: str) -> SpecialIds:
+def special_ids(tokenizer: Tokenizer, name: str, marks: MarkSettings | None = None) -> SpecialIds:
     """Ids of all special tokens; ModelError with the command that adds them when one is missing.
 
-    Each token must survive the round trip text -> one id -> text.
+    Each token must survive the round trip text -> one id -> text. `marks` None: the default family. Of a
+    family of mode `every` a vocabulary may hold more or less than another; all that it holds count.
     """
-    ids: dict[str, int] = {}
-    for token in SPECIAL_TOKENS:
-        encoded = tokenizer.encode(token, add_special_tokens=False, split_special_tokens=False)
-        if len(encoded) != 1 or tokenizer.decode(encoded, skip_special_tokens=False) != token:
+    marks = marks or MarkSettings()
+    add = "" if marks == MarkSettings() else f" {marks.flags}"
+
+    def one(token: str) -> int:
+        found = _single(tokenizer, token)
+        if found is None:
             raise ModelError(
                 f"model {name} has no single token for {token}; add the special tokens with "
-                f"`llama-o1 init {name} OUT` and use OUT"
+                f"`llama-o1 init {name} OUT{add}` and use OUT"
             )
-        ids[token] = encoded[0]
+        return found
+
+    ids = {token: one(token) for token in STRUCTURE}
+    if marks.mode == "ratio":
+        remaining = [one(mark) for mark in marks.names()]
+    else:
+        remaining = [one(marks.name(1))]
+        while (more := _single(tokenizer, marks.name(len(remaining) + 1))) is not None:
+            remaining.append(more)
+        remaining.reverse()
     return SpecialIds(
         start_of_father_id=ids[START_OF_FATHER_ID],
         end_of_father_id=ids[END_OF_FATHER_ID],
@@ -130,5 +151,12 @@ def special_ids(tokenizer: Tokenizer, name: str) -> SpecialIds:
         negative=ids[NEGATIVE],
         unknown=ids[UNKNOWN],
         tags={action: ids[tag] if tag else None for action, tag in TAGS.items()},
-        remaining=tuple(ids[token] for token in REMAINING),
+        remaining=tuple(remaining),
     )
+
+
+def _single(tokenizer: Tokenizer, token: str) -> int | None:
+    """The id of a token that is one, both ways."""
+    encoded = tokenizer.encode(token, add_special_tokens=False, split_special_tokens=False)
+    whole = len(encoded) == 1 and tokenizer.decode(encoded, skip_special_tokens=False) == token
+    return encoded[0] if whole else None

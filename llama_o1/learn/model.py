@@ -25,7 +25,8 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from llama_o1.errors import ConfigError, ModelError
-from llama_o1.format.tokens import SPECIAL_TOKENS, SpecialIds, special_ids
+from llama_o1.format.marks import MarkSettings
+from llama_o1.format.tokens import SPECIAL_TOKENS, STRUCTURE, SpecialIds, special_ids
 from llama_o1.learn.settings import LoraSettings
 
 CausalLM = PreTrainedModel | PeftModel
@@ -43,7 +44,12 @@ class Loaded(NamedTuple):
 
 
 def load_model(
-    name: str | Path, *, adapter: LoraSettings | None = None, dtype: str = "float32", seed: int = 0
+    name: str | Path,
+    *,
+    adapter: LoraSettings | None = None,
+    dtype: str = "float32",
+    seed: int = 0,
+    marks: MarkSettings | None = None,
 ) -> Loaded:
     """The model in a folder or on the hub, with LoRA when adapter is given, else all weights trainable.
 
@@ -55,7 +61,7 @@ def load_model(
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype}")
     source = _find(name)
     tokenizer = _read(source, AutoTokenizer)
-    special = special_ids(tokenizer, source.name)
+    special = special_ids(tokenizer, source.name, marks)
     model = _read_model(source, DTYPES[dtype])
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -64,8 +70,7 @@ def load_model(
             "its tokenizer and weights do not belong together: make it again with `llama-o1 init`"
         )
     if adapter is not None:
-        ids = [tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS]
-        model = add_lora(model, ids, adapter, seed=seed)
+        model = add_lora(model, special.all(), adapter, seed=seed)
     pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return Loaded(model.eval(), tokenizer, special, next(i for i in pads if i is not None))
 
@@ -82,6 +87,7 @@ def init_model(
     seed: int = 0,
     noise: float = 0.02,
     reference: Sequence[str] | None = None,
+    marks: MarkSettings | None = None,
 ) -> list[str]:
     """Write source with our special tokens into the folder out; the tokens it did not have.
 
@@ -97,14 +103,13 @@ def init_model(
     model = _read_model(found, "auto")
     start = _reference_ids(tokenizer, reference)
     known, used_rows = tokenizer.get_vocab(), len(tokenizer)
-    added = [token for token in SPECIAL_TOKENS if token not in known]
+    tokens = SPECIAL_TOKENS if marks is None else (*STRUCTURE, *marks.names())
+    added = [token for token in tokens if token not in known]
     # Special, so that the name of a token in a question stays plain text (split_special_tokens).
-    tokenizer.add_tokens(
-        [AddedToken(t, normalized=False, special=True) for t in SPECIAL_TOKENS], special_tokens=True
-    )
-    special_ids(tokenizer, found.name)
+    tokenizer.add_tokens([AddedToken(t, normalized=False, special=True) for t in tokens], special_tokens=True)
+    special_ids(tokenizer, found.name, marks)
     _start_rows(model, [tokenizer.convert_tokens_to_ids(t) for t in added], start, used_rows, noise, seed)
-    _write(model, tokenizer, target)
+    _write(model, tokenizer, target, marks)
     return added
 
 
@@ -258,14 +263,16 @@ def _near_mean(
     return mean + noise * spread * torch.randn(count, table.shape[1], generator=generator)
 
 
-def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+def _write(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path, marks: MarkSettings | None
+) -> None:
     """Save both beside the target, check the tokens as read back, then rename: whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         made = Path(temporary) / "model"
         model.save_pretrained(made)
         tokenizer.save_pretrained(made)
-        special_ids(_read(_Source(str(target), made), AutoTokenizer), str(target))
+        special_ids(_read(_Source(str(target), made), AutoTokenizer), str(target), marks)
         made.replace(target)
 
 

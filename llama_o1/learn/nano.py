@@ -13,7 +13,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from llama_o1.format.tokens import SPECIAL_TOKENS
+from llama_o1.format.marks import MarkSettings
+from llama_o1.format.tokens import STRUCTURE
 
 END_OF_TEXT = "<|endoftext|>"
 VOCAB_SIZE = 1024
@@ -23,8 +24,9 @@ NANO_FOLDER = Path(__file__).resolve().parent.parent / "nano"  # where the shipp
 _PIECES = r" ?\d|<<|>>|\\boxed\{| ?[A-Za-z]+| ?[^\sA-Za-z\d<>\\]|[<>\\]|\s+"
 
 
-def nano_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+def nano_tokenizer(texts: Iterable[str], marks: MarkSettings | None = None) -> PreTrainedTokenizerFast:
     """A tokenizer learned from these texts, with our special tokens; the same for the same texts."""
+    special = [*STRUCTURE, *(marks or MarkSettings()).names()]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -35,7 +37,7 @@ def nano_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB_SIZE,
-        special_tokens=[END_OF_TEXT, *SPECIAL_TOKENS],
+        special_tokens=[END_OF_TEXT, *special],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -45,7 +47,7 @@ def nano_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer,
         eos_token=END_OF_TEXT,
         pad_token=END_OF_TEXT,
-        additional_special_tokens=list(SPECIAL_TOKENS),
+        additional_special_tokens=special,
         model_max_length=MAX_CONTEXT,
         clean_up_tokenization_spaces=False,
     )

@@ -6,7 +6,7 @@ The gold answer is not here: a judge that was closed over it says what a conclus
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from typing import NamedTuple
 
@@ -14,8 +14,9 @@ import numpy as np
 
 from llama_o1.engine.protocol import Reply, Request, Sample
 from llama_o1.errors import ConfigError, EngineError, ProblemError
-from llama_o1.format.budget import LEAST_BUDGET, BudgetPlan
+from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
+from llama_o1.format.marks import MarkSettings
 from llama_o1.play.program import Calculator, ThoughtProgram
 from tree.actions import MetaAction, allowed
 from tree.budget import Limits
@@ -50,13 +51,14 @@ class ThoughtSettings:
     """Complete `<<48/2=` with the result."""
     show_budget: bool = True
     """Force `<remaining>` marks."""
+    marks: MarkSettings = field(default_factory=MarkSettings)
+    """Which; the model must have been made or taught with them."""
     hints: bool = False
     """Tell a model that was never cold-started what each kind of thought is."""
 
     def __post_init__(self) -> None:
         """Refuse lengths that leave no room for a thought."""
-        if self.path_budget < LEAST_BUDGET:
-            raise ConfigError(f"thoughts.path_budget must be at least {LEAST_BUDGET}, got {self.path_budget}")
+        BudgetPlan(self.path_budget, (), self.marks)
         for name in ("max_text", "max_answer"):
             if getattr(self, name) < LEAST_THOUGHT:
                 raise ConfigError(
@@ -89,7 +91,8 @@ class Expander:
         self.settings = settings
         self._max_context = max_context
         self._revises = revises
-        self._plan = BudgetPlan(settings.path_budget, codec.special.remaining if settings.show_budget else ())
+        marks = codec.special.remaining if settings.show_budget else ()
+        self._plan = BudgetPlan(settings.path_budget, marks, settings.marks)
         self._calculator = Calculator(codec) if settings.calculator else None
         around = 1 + RATING_TOKENS  # <start_of_rating> and the rating
         overhead = codec.max_header() + around
