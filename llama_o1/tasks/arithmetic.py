@@ -15,7 +15,8 @@ from typing import NamedTuple
 MAX_CHARS = 200
 MAX_DEPTH = 32
 MAX_BITS = 512  # about 154 decimal digits
-MAX_EXPONENT = 100  # of scientific notation
+MAX_NUMBER_BITS = 2048  # of a number that stands alone
+MAX_EXPONENT = 400  # of scientific notation
 PLACES = 4  # decimals that remain of a number without a short decimal
 
 
@@ -62,7 +63,7 @@ def parse_number(text: str) -> Fraction | None:
     if match is None or (match["before"] and match["after"]):
         return None
     value = _magnitude(match)
-    if value is None or not _is_small(value):
+    if value is None or not _is_small(value, MAX_NUMBER_BITS):
         return None
     return -value if (match["before"] or match["after"] or "") in _MINUS else value
 
@@ -219,8 +220,8 @@ def _checked(value: Fraction) -> Fraction:
     return value
 
 
-def _is_small(value: Fraction) -> bool:
-    return value.numerator.bit_length() <= MAX_BITS and value.denominator.bit_length() <= MAX_BITS
+def _is_small(value: Fraction, bits: int = MAX_BITS) -> bool:
+    return value.numerator.bit_length() <= bits and value.denominator.bit_length() <= bits
 
 
 def _decimal_places(value: Fraction) -> int | None:
