@@ -6,9 +6,9 @@ import sys
 import pytest
 from hypothesis import settings
 
-settings.register_profile("ci", derandomize=True)  # a change is judged by the same examples each time
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.register_profile("plain", deadline=None)  # no test is timed
+settings.register_profile("ci", deadline=None, derandomize=True)  # a change is judged by the same examples
+settings.load_profile("ci" if os.environ.get("CI") else "plain")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -74,7 +74,7 @@ def test_a_number_equals_itself(number):
 
 
 @given(TERMS, TERMS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_being_right_is_symmetric_where_both_may_be_the_gold(first, second):
     one, other = verify(boxed(first), second), verify(boxed(second), first)
     assert (one.verdict == "correct") == (other.verdict == "correct")
@@ -91,7 +91,6 @@ def test_being_right_is_symmetric_on_numbers(first, second):
 DRESSES = [
     "${}$",
     " {} ",
-    "{}.",
     r"\text{{{}}}",
     r"\left({}\right)",
     r"\, {} \,",
@@ -104,7 +103,7 @@ DRESSES = [
 ]
 
 
-@given(NUMBERS, st.lists(st.sampled_from(DRESSES), max_size=2))
+@given(NUMBERS, st.lists(st.sampled_from(DRESSES), max_size=2, unique=True))
 def test_dress_changes_no_number(number, dresses):
     text = number
     for dress in dresses:
@@ -112,6 +111,7 @@ def test_dress_changes_no_number(number, dresses):
             break
         text = dress.format(text)
     assert verify(boxed(text), number).verdict == "correct", text
+    assert verify(boxed(f"{text}."), number).verdict == "correct", text
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(1, 60))

@@ -2,7 +2,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_o1.tasks.problem import Problem
@@ -222,7 +222,6 @@ def test_gold_answers_that_cannot_be_reached_are_found():
 HOSTILE = st.text() | st.text(alphabet="\\boxed{}#$%0123456789 .,/-=()or\n\0\ud800", max_size=80)
 
 
-@settings(deadline=None)  # the first expression waits for a worker to start
 @given(HOSTILE, st.sampled_from([number("18"), number("x"), expression(), choice()]))
 def test_no_text_raises(text, problem):
     for written in (text, boxed(text), f"#### {text}"):
@@ -231,7 +230,6 @@ def test_no_text_raises(text, problem):
         assert verdict.answer == canonical_answer(written, problem.kind) or verdict.rule == "string"
 
 
-@settings(deadline=None)
 @given(HOSTILE)
 def test_any_gold_without_braces_verifies_against_itself(gold):
     answer = gold.translate(str.maketrans("", "", "{}\\"))

@@ -11,6 +11,7 @@ import unicodedata
 
 _PLAIN = re.compile(r"[0-9A-Za-z ,/%+=-]*(?:\.[0-9]+)?\.?")
 _DRESS = re.compile(r"\$\$(.*)\$\$|\$(.*)\$|\\\((.*)\\\)|\\\[(.*)\\\]|\*\*(.*)\*\*|`(.*)`", re.DOTALL)
+_FORMULA = re.compile(r"(?<!\\)\$(?=\S)([^$]*?)(?<=[^\s\\])\$(?!\d)")  # "$5$ apples", not "$5 and $6"
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|sc|normal|color\{[^{}]*\})?|math(?:rm|bf|it|sf|tt|normal|bin|ord)|mbox|hbox|fbox"
     r"|operatorname\*?|boldsymbol|bm|emph|underline|boxed|ensuremath|color\{[^{}]*\})\s?\{([^{}]*)\}"
@@ -84,7 +85,7 @@ def clean(text: str) -> str:
     text = text.strip()
     if _PLAIN.fullmatch(text) and "answer" not in text and "sqrt" not in text and "pi" not in text:
         return text[:-1].rstrip() if text.endswith(".") else text.lstrip("= ")
-    text = _undressed(text)
+    text = _FORMULA.sub(r"\1", _undressed(text))
     if not text.isascii():
         text = _ascii(text)
     if "\\" in text or "{" in text or "~" in text:
