@@ -103,15 +103,10 @@ DRESSES = [
 ]
 
 
-@given(NUMBERS, st.lists(st.sampled_from(DRESSES), max_size=2, unique=True))
-def test_dress_changes_no_number(number, dresses):
-    text = number
-    for dress in dresses:
-        if "apples" in text or "cm" in text or "=" in text or ":" in text:
-            break
-        text = dress.format(text)
-    assert verify(boxed(text), number).verdict == "correct", text
-    assert verify(boxed(f"{text}."), number).verdict == "correct", text
+@given(NUMBERS, st.sampled_from(DRESSES))
+def test_dress_changes_no_number(number, dress):
+    for text in (dress.format(number), dress.format(f"${number}$"), f" {dress.format(number)}."):
+        assert verify(boxed(text), number).verdict == "correct", text
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9), st.integers(1, 60))
