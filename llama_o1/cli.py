@@ -22,6 +22,8 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
              llama-o1 init MODEL OUT
   sft      cold start: teach a model to write our thoughts
              llama-o1 sft --config configs/nano_coldstart.yaml
+  verify   check on your own model that packing is exact and that engine and learner agree
+             llama-o1 verify --config configs/nano.yaml
   bench    measure speed against others, as ratios taken in one run
              llama-o1 bench engine
 
@@ -75,7 +77,7 @@ def _refuse(message: str) -> int:
     return 2
 
 
-COMMANDS = ("train", "search", "inspect", "init", "sft", "bench")
+COMMANDS = ("train", "search", "inspect", "init", "sft", "verify", "bench")
 _HOW_TO_GO_ON = {"train": "; nothing acknowledged is lost: go on by the same command with `--resume true`"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -128,6 +129,29 @@ def sft(arguments: list[str]) -> int:
     cold_start(config)
     _print(f"wrote {config.out}; use it with --model.path {config.out}")
     return 0
+
+
+def verify(arguments: list[str]) -> int:
+    """`llama-o1 verify`: whether packing and engine are exact on the user's own model."""
+    parser = parser_of(
+        "verify",
+        "Check on your own model that packing changes nothing and that engine and learner agree.",
+        RunConfig,
+    )
+    parser.add_argument("--nodes", type=int, default=64, help="search at least so many nodes to check with")
+    parser.add_argument("--steps", type=int, default=20, help="optimizer steps after which to look again")
+    given = parse(parser, arguments)
+    nodes, steps = given.pop("nodes"), given.pop("steps")
+    config = build(RunConfig, given)
+    from llama_o1.exactness import maxima
+    from llama_o1.exactness import verify as verified
+
+    cases = []
+    for case in verified(config, nodes=nodes, steps=steps):
+        cases.append(case)
+        _print(json.dumps(case))
+    _print(maxima(cases))
+    return int(any(case["verdict"] == "fail" for case in cases))
 
 
 def bench(arguments: list[str]) -> int:

@@ -19,7 +19,7 @@ FORBIDDEN = {
     "llama_o1/measure": ("llama_o1.learn", "torch"),
     "llama_o1/bench": ("llama_o1.loop",),
 }
-JOINS = {"loop.py", "assemble.py", "answer.py"}  # may see both engine and learn
+JOINS = {"exactness.py", "loop.py", "assemble.py", "answer.py"}  # may see both engine and learn
 
 
 BENCH_IS_ASKED_BY = {"commands.py"}  # nothing depends on a bench
