@@ -23,6 +23,12 @@ SEARCH = [
     *("--repeats=2", "--trees=3", "--loop_trees=1", "--slots=4", "--search.budget_tokens=150"),
     *("--thoughts.path_budget=32", "--thoughts.max_text=8", "--thoughts.max_answer=6"),
 ]
+TRAIN = [
+    *TINY_MODEL,
+    *("--model.path=null", "--repeats=2", "--trees=3", "--slots=4", "--search.budget_tokens=150"),
+    *("--thoughts.path_budget=32", "--thoughts.max_text=8", "--thoughts.max_answer=6"),
+    *("--learner.batch_size=6",),
+]
 
 
 def reported(capsys, tmp_path, *arguments):
@@ -60,6 +66,18 @@ def test_bench_search_reports_its_ratios_and_the_replay_makes_the_same_tokens(ca
     assert found["figures"]["nodes"]["search"]["units"] >= 3
 
 
+def test_bench_train_reports_its_ratios_and_where_a_step_spends_its_time(capsys, tmp_path):
+    found = reported(capsys, tmp_path, "train", *TRAIN)
+    wanted = {"packed_vs_unpacked", "packed_vs_one_pass", "outside_model_share"}
+    assert wanted <= found["ratios"].keys()
+    assert all(isfinite(value) and value > 0 for value in found["ratios"].values())
+    assert found["ratios"]["outside_model_share"] + found["figures"]["optimizer_share"] < 1
+    assert 0 < found["figures"]["tree_token_ratio_trees"] < 1
+    assert found["figures"]["tokens_per_s_trees"] > 0
+    systems = found["figures"]["trees"]
+    assert {figures["units"] for figures in systems.values()} == {6}
+
+
 def test_bench_search_takes_a_model_of_the_users_own(capsys, tmp_path, tiny_model):
     found = reported(capsys, tmp_path, "search", *SEARCH, "--model.path", str(tiny_model))
     assert found["model"]["layers"] == 2
@@ -90,6 +108,7 @@ def test_a_bench_without_a_name_teaches(capsys):
     assert capsys.readouterr().out == taught
     assert "  engine " in taught
     assert "  search " in taught
+    assert "  train " in taught
 
 
 @pytest.mark.parametrize(
@@ -101,6 +120,7 @@ def test_a_bench_without_a_name_teaches(capsys):
         (["engine", "--new", "20"], "multiple of segment"),
         (["engine", "--model.hidden", "100"], "divide model.hidden"),
         (["engine", "--model.path", "nowhere"], "nowhere"),
+        (["train", "--trees", "0"], "trees must be at least 1, got 0"),
         (["search", "--trees", "0"], "trees must be at least 1, got 0"),
         (["search", "--model.path", "nowhere"], "nowhere"),
         (["search", "--json", "nowhere/bench.json"], "nowhere"),
