@@ -39,7 +39,9 @@ def search(arguments: list[str]) -> int:
     parser.add_argument("--limit", type=int | None, help="search at most this many of --problems")
     parser.add_argument("--json", type=str | None, help="write one JSON line a problem to this file")
     parser.add_argument("--html", type=str | None, help="write one offline page with the trees to this file")
-    parser.add_argument("--plain", type=bool, default=False, help="ASCII without colours, for logs")
+    parser.add_argument(
+        "--plain", type=bool, nargs="?", const=True, default=False, help="ASCII without colours, for logs"
+    )
     run = value_of(arguments, "--run")
     if run is not None:
         from llama_o1.answer import settings_of_run
@@ -76,7 +78,9 @@ def inspect(arguments: list[str]) -> int:
         "--compare", type=str | None, help="show another tree beside it; PATH:NAME is elsewhere"
     )
     parser.add_argument("--html", type=str | None, help="write one offline page with the trees to this file")
-    parser.add_argument("--plain", type=bool, default=False, help="ASCII without colours, for logs")
+    parser.add_argument(
+        "--plain", type=bool, nargs="?", const=True, default=False, help="ASCII without colours, for logs"
+    )
     parser.add_argument("--node", type=int | None, help="show one node with its path, tokens and targets")
     parser.add_argument(
         "--where", type=str | None, help="only these nodes: \"action = 'critic' and value > 0.9\""

@@ -329,6 +329,16 @@ def test_ten_thousand_thoughts_keep_the_document_small(opened):
     assert page.evaluate("now.lines.length") == 10_000
 
 
+def test_a_long_path_shows_its_end_and_the_rest_when_asked(opened):
+    page = opened(
+        [a_row(make_tree(*((depth, "expand", f"step {depth}", {}) for depth in range(40))))], "#1/400"
+    )
+    assert page.locator(".card").count() == 24
+    page.click("text=Show 17 earlier thoughts")  # 40 and the question, less 24
+    assert page.locator(".card").count() == 41
+    assert page.locator(".card.chosen .full").inner_text() == "step 39"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_can_be_read_on_what_it_stands_on(opened, scheme):
     page = opened(two_trees(), color_scheme=scheme)

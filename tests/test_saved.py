@@ -131,6 +131,9 @@ def test_inspect_prints_a_tree_or_writes_two_to_a_page(run, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("tree 000001.jsonl:1\n")
     assert "\x1b" not in printed
+    for plain in (["--plain"], ["--plain", "true"]):
+        assert main(["inspect", str(file), *plain]) == 0
+        assert capsys.readouterr().out.isascii()
     beside = ("--compare", f"{tmp_path / 'again.jsonl'}:1", "--html", str(page))
     assert main(["inspect", str(run), "--tree", "1/0", *beside]) == 0
     text = page.read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """Trees as one offline HTML file: the rows as data, and the style and scripts that show them.
 
 Whatever a model wrote is data: it cannot leave the element that holds it, and the scripts set it as text.
-The scripts lie beside this file: page.js (state and the tree), diff.js (two trees side by side), panels.js
-(what stands around the tree); they are joined into one. Must not know tokens, torch or clocks.
+The scripts lie beside this file and are joined into one, page.js (what is on show) first and panels.js, which
+starts it all, last. Must not know tokens, torch or clocks.
 
 Beside what `record.to_row` writes, a row may hold `name` (what the tree is called), and a node `pieces`
 (see pieces.py), `priority`, `value_target` and `advantage` (numbers, what the node teaches).
@@ -24,7 +24,7 @@ from tree.node import Node
 from tree.pieces import check_pieces
 from tree.record import from_row
 
-SCRIPTS = ("page.js", "diff.js", "lines.js", "path.js", "panels.js")
+SCRIPTS = ("page.js", "diff.js", "lines.js", "path.js", "keys.js", "panels.js")
 LESSONS = ("priority", "value_target", "advantage")
 
 

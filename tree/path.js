@@ -1,14 +1,19 @@
 // The path to the chosen thought: a card a thought, with its exact text or its tokens.
 
-const PATH_CARDS = 100;
+const PATH_CARDS = 24; // of a long path at first
 const MARKER = /<remaining>(\d+(?:\/\d+)?)<\/remaining>/;
 const HEAD_ENDS = "<start_of_thought>", TEXT_ENDS = "<end_of_thought>";
 const TAGS = new Set(["<problem>", "<critic>", "<refine>", "<conclusion>"]);
 
-function drawPath() {
-  const line = lineTo(now.chosen), shown = line.slice(-PATH_CARDS);
+function drawPath(most = PATH_CARDS) {
+  const line = lineTo(now.chosen), shown = line.slice(-most);
   const cards = shown.map(cardOf);
-  if (shown.length < line.length) cards.unshift(el("p", "empty", `${line.length - shown.length} earlier thoughts not shown`));
+  if (shown.length < line.length) {
+    const more = el("button", "earlier", `Show ${plural(line.length - shown.length, "earlier thought")}`);
+    more.type = "button";
+    more.onclick = () => drawPath(Infinity);
+    cards.unshift(more);
+  }
   $("cards").replaceChildren(...cards);
   $("path").scrollTop = cards.at(-1).offsetTop - 64;
   countHits();
