@@ -297,6 +297,12 @@ def test_a_pair_is_filtered_walked_and_left_again(opened):
     assert page.locator(f"{LINES} .half").count() == 12
 
 
+def test_the_answers_at_earlier_budgets_are_told_where_they_change(opened):
+    curve = [[120, 4, "5", 1.0], [150, 5, "5", 0.8], [1310, 9, "4", 0.6]]
+    page = opened([a_row(four_thoughts()) | {"curve": curve}])
+    assert page.locator("#curves .step").all_inner_texts() == ["5 from 120", "4 from 1,310"]
+
+
 def test_only_trees_of_the_same_problem_are_offered_to_compare(opened):
     rows = [*two_trees(), a_row(four_thoughts()) | {"problem": "3 + 3?", "name": "other"}]
     page = opened(rows)

@@ -120,6 +120,13 @@ def test_what_the_page_cannot_show_is_refused_with_its_place(extra, complaint):
         html_page([row], "t")
 
 
+@pytest.mark.parametrize("curve", [7, "abc", [[1, 2, "4"]], [[1, 2, 4, 0.5]], [[True, 2, "4", 0.5]], [None]])
+def test_a_curve_that_the_page_cannot_show_is_refused(curve):
+    assert html_page([a_row(four_thoughts()) | {"curve": [[9, 2, None, 0.0], [20, 4, "4", 1]]}], "t")
+    with pytest.raises(ValueError, match="curve must be a list of"):
+        html_page([a_row(four_thoughts()) | {"curve": curve}], "t")
+
+
 def test_a_name_that_is_no_text_is_refused():
     with pytest.raises(ValueError, match="name must be a string, got 7"):
         html_page([a_row(four_thoughts()) | {"name": 7}], "t")

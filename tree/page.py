@@ -4,8 +4,9 @@ Whatever a model wrote is data: it cannot leave the element that holds it, and t
 The scripts lie beside this file and are joined into one, page.js (what is on show) first and panels.js, which
 starts it all, last. Must not know tokens, torch or clocks.
 
-Beside what `record.to_row` writes, a row may hold `name` (what the tree is called), and a node `pieces`
-(see pieces.py), `priority`, `value_target` and `advantage` (numbers, what the node teaches).
+Beside what `record.to_row` writes, a row may hold `name` (what the tree is called) and `curve` (the answer at
+earlier budgets, `[tokens, nodes, answer, confidence]` each), and a node `pieces` (see pieces.py), `priority`,
+`value_target` and `advantage` (numbers, what the node teaches).
 """
 
 from __future__ import annotations
@@ -67,13 +68,27 @@ def best_leaf(nodes: Sequence[Node], answer: str | None) -> int | None:
 def _check_extras(row: Mapping[str, Any]) -> None:
     if not isinstance(row.get("name", ""), str):
         raise ValueError(f"row: name must be a string, got {row['name']!r:.60}")
+    curve = row.get("curve") or []
+    if not (isinstance(curve, list) and all(map(_is_point, curve))):
+        raise ValueError("row: curve must be a list of [tokens, nodes, answer or null, confidence]")
     for position, record in enumerate(row["nodes"]):
         where = f"row, node at position {position}"
         check_pieces(record.get("pieces"), where)
         for key in LESSONS:
             figure = record.get(key)
-            if figure is not None and not (type(figure) in (int, float) and math.isfinite(figure)):
+            if figure is not None and not _is_number(figure):
                 raise ValueError(f"{where}: {key} must be a number or null, got {figure!r:.60}")
+
+
+def _is_point(point: object) -> bool:
+    if not isinstance(point, list | tuple) or len(point) != 4:
+        return False
+    tokens, nodes, answer, confidence = point
+    return all(map(_is_number, (tokens, nodes, confidence))) and (answer is None or isinstance(answer, str))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _asset(name: str) -> str:

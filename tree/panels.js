@@ -8,6 +8,7 @@ function buildAround() {
   $("name").textContent = trees.map((tree) => rows.length > 1 || tree.row.name ? nameOf(tree.index) : "").join(" and ");
   for (const column of document.querySelectorAll(".single")) column.hidden = paired;
   buildFigures();
+  buildCurves();
   buildHalves();
   buildPair();
   buildProblems();
@@ -41,6 +42,27 @@ function buildFigures() {
   });
   $("figures").classList.toggle("paired", now.paired);
   $("figures").replaceChildren(...boxes.filter((box) => box.children.length));
+}
+
+// What the search would have answered, had its budget been smaller.
+function buildCurves() {
+  const known = now.trees.filter((tree) => tree.row.curve?.length);
+  $("curves").hidden = !known.length;
+  $("curves").replaceChildren(...known.map((tree) => {
+    const told = el("p"), at = now.trees.indexOf(tree);
+    if (now.paired) told.append(el("span", `side ${"ab"[at]}`, "AB"[at]), " ");
+    told.append("answer by tokens spent: ");
+    let last;
+    for (const [tokens, , answer, confidence] of tree.row.curve) {
+      if (answer === last) continue;
+      last = answer;
+      const step = el("span", "step");
+      step.append(el("b", "", answer ?? "none"), ` from ${tokens.toLocaleString("en")}`);
+      step.title = `confidence ${number(confidence)} then`;
+      told.append(step);
+    }
+    return told;
+  }));
 }
 
 function buildHalves() {
