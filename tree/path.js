@@ -56,7 +56,7 @@ function writing(node) {
   if (node.pieces?.length && wish.tokens) {
     full.classList.add("tokens");
     full.append(...node.pieces.map(tokenOf));
-  } else if (node.pieces?.length) fillPieces(full, bodyOf(node.pieces));
+  } else if (node.pieces?.length && node.above) fillPieces(full, bodyOf(node.pieces));
   else fill(full, node.text);
   if (!full.textContent.trim()) {
     full.classList.add("empty");
