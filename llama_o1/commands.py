@@ -94,6 +94,8 @@ def inspect(arguments: list[str]) -> int:
     parser.add_argument("--tokenizer", type=str | None, help="a tokenizer.json; the run's own unless told")
     given = parse(parser, arguments)
     folder = Path(given.folder)
+    if not folder.exists():
+        raise RunError(f"there is no {folder}; give a run folder, a replay folder or a file of trees")
     if folder.is_file() or given.tree is not None or given.compare is not None:
         return _show_trees(folder, given.tree, given.compare, given.html, plain=given.plain)
     if given.html is not None:

@@ -167,7 +167,7 @@ function el(tag, className = "", text = null) {
 
 function chip(share) {
   const mark = el("span", "chip", share);
-  mark.title = `${share} of the budget left`;
+  mark.title = share.includes("/") ? `${share} of the budget left` : `${share} tokens of the budget left`;
   return mark;
 }
 
