@@ -21,6 +21,7 @@ from llama_o1.play.selfplay import search_all, tree_row
 from llama_o1.progress import Rates, bar
 from llama_o1.run import RunFolder
 from llama_o1.tasks.problem import Problem
+from llama_o1.tasks.same import same_answer
 from tree.actions import Transitions
 from tree.node import Tree
 from tree.vote import Vote, Weighting, vote
@@ -38,7 +39,7 @@ class Answered(NamedTuple):
 
     def row(self) -> dict[str, Any]:
         """As the machine-readable result, with the tokens of every thought."""
-        row = tree_row(self.tree, self.weighting, self.seconds)
+        row = tree_row(self.tree, self.weighting, self.seconds, same_answer)
         return with_pieces(row, tree_pieces(self.tree, self.codec))
 
 
@@ -94,12 +95,13 @@ def _search(
         seed=f"search/{config.seed}",
         on_tree=on_tree,
         on_seconds=on_seconds,
+        same=same_answer,
     )
     searches.close()
     line, numbers = rates.line, rates.numbers
     weighting = config.search.weighting
     found = [
-        Answered(p, tree, vote(tree, weighting), s, expander.codec, weighting)
+        Answered(p, tree, vote(tree, weighting, same_answer), s, expander.codec, weighting)
         for p, tree, s in zip(problems, trees, seconds, strict=True)
     ]
     return Answers(found, line, numbers)

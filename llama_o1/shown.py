@@ -25,6 +25,7 @@ def answer_text(one: Answered, stream: TextIO, *, plain: bool) -> str:
     """A searched problem: the tree, its winning line, the answer, and what it cost."""
     tree, vote = one.tree, one.vote
     spent = f"{tree.tokens_used} tokens, {len(tree.nodes) - 1} thoughts, {one.seconds:.1f} s"
+    spent += f"; stopped: {tree.stopped}" if tree.stopped else ""
     return _text(tree.nodes, vote.leaf, vote.answer, vote.confidence, spent, stream, plain)
 
 

@@ -38,6 +38,7 @@ class Shape(NamedTuple):
     start: Callable
     tries: int
     depth: int = DEPTH
+    at_once: int = 1  # requests in flight
 
 
 def of_a_tree(search, settings, *more):
@@ -45,11 +46,14 @@ def of_a_tree(search, settings, *more):
         lambda tree, limits, draw: search(tree, settings, limits, draw, *more),
         settings.max_children + 2,
         settings.max_depth,
+        settings.concurrency,
     )
 
 
 def of_lines(num_lines):
-    return Shape(lambda tree, limits, draw: lines(tree, num_lines, DEPTH, limits, draw), num_lines)
+    return Shape(
+        lambda tree, limits, draw: lines(tree, num_lines, DEPTH, limits, draw), num_lines, DEPTH, num_lines
+    )
 
 
 def of_beams(width, branch, subtrees):
@@ -57,6 +61,7 @@ def of_beams(width, branch, subtrees):
     return Shape(
         lambda tree, limits, draw: beam(tree, width, branch, DEPTH, limits, draw, subtrees),
         subtrees * (width * branch + 1) + 2,
+        at_once=subtrees * width * branch,
     )
 
 

@@ -89,8 +89,8 @@ class Transitions:
     temperature: float = 0.3
     prior_count: float = 4.0
     prior_value: float = 0.5
-    counts: dict[str, float] = field(default_factory=dict)
-    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict[str, float])
+    sums: dict[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no mean and no softmax."""

@@ -32,7 +32,7 @@ class _Lines:
     draw: ActionDraw
     fresh: int  # lines not begun
     begun: int = 0
-    waiting: deque[tuple[int, Node]] = field(default_factory=deque)  # ends of lines with nothing in flight
+    waiting: deque[tuple[int, Node]] = field(default_factory=deque[tuple[int, Node]])  # nothing in flight
     owed: int = 0  # conclusions held back: one for each line begun, until it asks for it or ends
 
     def step(self) -> Worker | None:

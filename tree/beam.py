@@ -40,7 +40,7 @@ class _Beams:
     limits: Limits
     draw: ActionDraw
     max_depth: int
-    all: list[_Beam] = field(default_factory=list)
+    all: list[_Beam] = field(default_factory=list["_Beam"])
     owed: int = 0  # conclusions held back, one for each subtree begun that has no answer yet
 
     def step(self) -> Worker | None:
@@ -64,9 +64,13 @@ class _Beam:
     line: int
     width: int  # lines that have not ended, B1
     branch: int  # thoughts tried below each, B2
-    wanted: deque[Node] = field(default_factory=deque)  # to be continued once for each time it is in here
-    found: dict[int, Node] = field(default_factory=dict)  # of this step, by index: equal thoughts once
-    ends: list[Node] = field(default_factory=list)
+    wanted: deque[Node] = field(
+        default_factory=deque[Node]
+    )  # to be continued once for each time it is in here
+    found: dict[int, Node] = field(
+        default_factory=dict[int, Node]
+    )  # of this step, by index: equal thoughts once
+    ends: list[Node] = field(default_factory=list[Node])
     in_flight: int = 0
     begun: bool = False
     owes: bool = False  # a conclusion is held back for it

@@ -85,7 +85,7 @@ class Node:
     pending: int = 0  # requests in flight below this node
     failed: int = 0  # requests for a child that failed; each was a try to widen
     closed: bool = False  # nothing below is left to search
-    children: list[int] = field(default_factory=list)
+    children: list[int] = field(default_factory=list[int])
     payload: object = None
 
     @property
@@ -112,8 +112,8 @@ class Tree:
     simulations: int = 0
     answered: bool = False  # whether a line has declared an answer
     stopped: str | None = None  # why the search ended before its budget; None: it did not
-    arrivals: list[Arrival] = field(default_factory=list)
-    events: list[str] = field(default_factory=list)  # what went wrong and was counted, in words
+    arrivals: list[Arrival] = field(default_factory=list[Arrival])
+    events: list[str] = field(default_factory=list[str])  # what went wrong and was counted, in words
 
     @classmethod
     def of(cls, question: str, *, seed: int, thinking_left: int, payload: object = None) -> Tree:
@@ -128,7 +128,7 @@ class Tree:
 
     def path(self, index: int) -> list[int]:
         """Indices from the root to this node, both included."""
-        out = []
+        out: list[int] = []
         while index >= 0:
             out.append(index)
             index = self.nodes[index].parent

@@ -37,7 +37,7 @@ def html_page(
     `compare` holds indices of two rows of the same problem that are shown side by side at first.
     ValueError when a row is not what the page can show, or the two are of different problems.
     """
-    best = []
+    best: list[int | None] = []
     for row in rows:
         nodes, _ = from_row(row)
         _check_extras(row)

@@ -6,7 +6,8 @@ as the model saw and wrote it, header and rating included. Nothing here knows a 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 
 class Piece(NamedTuple):
@@ -22,8 +23,9 @@ def check_pieces(pieces: object, where: str) -> None:
         return
     if not isinstance(pieces, list):
         raise ValueError(f"{where}: pieces must be a list or null, got {pieces!r:.60}")
-    for i, piece in enumerate(pieces):
-        if not (isinstance(piece, list | tuple) and len(piece) == 2 and _holds(*piece)):
+    for i, piece in enumerate(cast(list[object], pieces)):
+        pair = cast(Sequence[object], piece) if isinstance(piece, list | tuple) else ()
+        if not (len(pair) == 2 and _holds(*pair)):
             raise ValueError(
                 f"{where}: piece {i} must be [text, log-prob of at most 0 or null], got {piece!r:.60}"
             )

@@ -13,7 +13,7 @@ import reprlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from tree.actions import MetaAction
 from tree.node import Node
@@ -181,12 +181,13 @@ def _checked(record: object, fields: Mapping[str, _Field], where: str) -> Mappin
     """The record itself, once it holds every field as it should."""
     if not isinstance(record, Mapping):
         raise ValueError(f"{where}: expected an object, got {reprlib.repr(record)}")
+    held = cast(Mapping[str, Any], record)
     for name, field in fields.items():
-        if name not in record:
+        if name not in held:
             raise ValueError(f"{where}: key {name!r} is missing")
-        if not field.holds(record[name]):
-            raise ValueError(f"{where}: {name} must be {field}, got {reprlib.repr(record[name])}")
-    return record
+        if not field.holds(held[name]):
+            raise ValueError(f"{where}: {name} must be {field}, got {reprlib.repr(held[name])}")
+    return held
 
 
 def _to_record(nodes: Sequence[Node], node: Node, prior: float) -> Row:

@@ -48,8 +48,8 @@ class Tally:
 
     weighting: Weighting  # any but visits, which is not a sum over conclusions
     same: Same = eq
-    weights: dict[str, float] = field(default_factory=dict)
-    leaves: dict[str, Node] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict[str, float])
+    leaves: dict[str, Node] = field(default_factory=dict[str, Node])
 
     def add(self, node: Node, times: int = 1) -> None:
         """Count a conclusion that declares an answer so many times more."""

@@ -15,6 +15,7 @@ from llama_o1.play.expand import Expander, Grade, Judge
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.selfplay import search_all
 from llama_o1.tasks.problem import Problem
+from llama_o1.tasks.same import same_answer
 from llama_o1.tasks.verify import canonical_answer, verify
 from tree.actions import Transitions
 from tree.node import Tree
@@ -53,7 +54,16 @@ def evaluate(
         for i, problem in enumerate(held)
     ]
     trees = iter(
-        search_all(engine, tasks, expander, settings, transitions, seed=f"evaluate/{seed}", on_tree=on_tree)
+        search_all(
+            engine,
+            tasks,
+            expander,
+            settings,
+            transitions,
+            seed=f"evaluate/{seed}",
+            on_tree=on_tree,
+            same=same_answer,
+        )
     )
     return {name: _score(list(islice(trees, len(held))), held, weighting) for name, held in sets.items()}
 
@@ -76,7 +86,7 @@ def graded(problem: Problem) -> Judge:
 
 def is_right(tree: Tree, problem: Problem, weighting: Weighting) -> bool:
     """Whether the answer that the tree votes for is right."""
-    leaf = vote(tree, weighting).leaf
+    leaf = vote(tree, weighting, same_answer).leaf
     return leaf is not None and verify(tree.nodes[leaf].text, problem).verdict == "correct"
 
 

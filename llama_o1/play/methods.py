@@ -19,7 +19,7 @@ from tree.node import Tree
 from tree.rank import by_ucb
 from tree.search import SearchSettings, mcts
 from tree.stop import Decided, Hopeless
-from tree.vote import Weighting
+from tree.vote import Same, Weighting
 
 Method = Literal[
     "mcts",
@@ -100,10 +100,10 @@ class MethodSettings:
         if not 0 <= self.hopeless <= 1:
             raise ConfigError(f"search.hopeless must be in [0, 1], got {self.hopeless}")
 
-    def stops(self) -> Iterator[Stop]:
+    def stops(self, same: Same) -> Iterator[Stop]:
         """Reasons to end a tree before its budget, new ones for each tree."""
         if self.stop_decided:
-            yield Decided(self.weighting)
+            yield Decided(self.weighting, same)
         if self.hopeless:
             yield Hopeless(self.hopeless, self.hopeless_after)
 

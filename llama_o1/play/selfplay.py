@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import eq
 from random import Random
 from typing import Any
 
@@ -23,7 +24,7 @@ from tree.interleave import Search, nothing
 from tree.ledger import ledger, total
 from tree.node import Tree
 from tree.record import to_row
-from tree.vote import Weighting, vote
+from tree.vote import Same, Weighting, vote
 
 
 def search_all(
@@ -36,19 +37,21 @@ def search_all(
     seed: str,
     on_tree: Callable[[int, Tree], None],
     on_seconds: Callable[[int, float], None] = lambda index, seconds: None,
+    same: Same = eq,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Tree]:
     """The tree of every (name, question, judge), in their order; `on_tree` as each is finished.
 
     Each tree's seed comes from `seed` and its name, so that its neighbours cannot change it. `on_seconds`
-    hears, before, how long the tree took. Where the run's tokens or seconds are spent, a tree stays without
+    hears, before, how long the tree took. `same` tells which answers are one, where a search ends once its
+    answer is decided. Where the run's tokens or seconds are spent, a tree stays without
     an answer and says so.
     """
     expander = fitted(expander, settings)
     expander.limits(settings.budget_tokens)
     trees = [expander.tree(question, derived(f"{seed}/{name}")) for name, question, _ in tasks]
     judges = [judge for _, _, judge in tasks]
-    round_ = _Round(expander, settings, action_draw(settings.actions, transitions), clock)
+    round_ = _Round(expander, settings, action_draw(settings.actions, transitions), same, clock)
     for job in drive(engine, round_.jobs(trees, judges)):
         index = int(job.name)
         on_seconds(index, round_.ended(index, job.tree))
@@ -67,9 +70,15 @@ class _Round:
     """Trees that are searched together: what each may spend, and when it was begun."""
 
     def __init__(
-        self, expander: Expander, settings: MethodSettings, draw: ActionDraw, clock: Callable[[], float]
+        self,
+        expander: Expander,
+        settings: MethodSettings,
+        draw: ActionDraw,
+        same: Same,
+        clock: Callable[[], float],
     ) -> None:
-        self._expander, self._settings, self._draw, self._clock = expander, settings, draw, clock
+        self._expander, self._settings, self._draw = expander, settings, draw
+        self._same, self._clock = same, clock
         self._purse = Purse(settings.run_budget_tokens)
         self._began = clock()
         self._running: dict[int, tuple[float, int]] = {}  # when it began and what it was given, by index
@@ -99,7 +108,7 @@ class _Round:
         limits = replace(
             self._expander.limits(share),
             nodes=settings.budget_nodes,
-            stops=(*settings.stops(), *self._timers()),
+            stops=(*settings.stops(self._same), *self._timers()),
         )
         return start(tree, settings, limits, self._draw)
 
@@ -128,9 +137,11 @@ def record_transitions(tree: Tree, transitions: Transitions) -> None:
         transitions.add(tree.nodes[node.parent].action, node.action, node.q)
 
 
-def tree_row(tree: Tree, weighting: Weighting = "value", seconds: float | None = None) -> dict[str, Any]:
+def tree_row(
+    tree: Tree, weighting: Weighting = "value", seconds: float | None = None, same: Same = eq
+) -> dict[str, Any]:
     """A tree, its voted answer and what it would have answered at each earlier budget, as a row to write."""
-    answer = vote(tree, weighting)
+    answer = vote(tree, weighting, same)
     return to_row(
         tree.nodes,
         problem=tree.question,
@@ -143,7 +154,7 @@ def tree_row(tree: Tree, weighting: Weighting = "value", seconds: float | None =
         events=tree.events,
         stopped=tree.stopped,
         ledger={name: entry._asdict() for name, entry in ledger(tree).items()},
-        curve=[list(point[:4]) for point in changes(curve(tree, weighting))],
+        curve=[list(point[:4]) for point in changes(curve(tree, weighting, same))],
     )
 
 

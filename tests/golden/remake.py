@@ -9,12 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
-from tree.actions import MetaAction, Transitions, allowed, by_model, uniformly
+from tree.actions import MetaAction, Transitions, allowed, by_model, refining, uniformly
 from tree.baselines import lines
+from tree.beam import beam
+from tree.best_first import best_first
 from tree.budget import Limits
+from tree.gumbel import gumbel
 from tree.node import Told, Tree
+from tree.rank import by_puct, by_ucb
 from tree.record import to_row
 from tree.search import SearchSettings, mcts
+from tree.stop import Decided
 from tree.vote import vote
 
 FOLDER = Path(__file__).parent
@@ -30,6 +35,20 @@ NEW = {
     "mcts": BUDGET | {"draw": "model", "mcts": shaped(simulations=48)},
     "mcts_concurrent": BUDGET | {"draw": "uniform", "mcts": shaped(simulations=48, concurrency=4)},
     "mcts_short_of_tokens": BUDGET | {"draw": "transitions", "tokens": 300, "mcts": shaped(simulations=999)},
+    "mcts_decided": BUDGET
+    | {"draw": "model", "stop": "count", "tokens": 500, "mcts": shaped(simulations=999)},
+    "ucb": BUDGET | {"draw": "model", "rank": "ucb", "entropies": True, "mcts": shaped(simulations=40)},
+    "whole_solutions": BUDGET
+    | {
+        "draw": "model",
+        "refining": True,
+        "thinking": 200,
+        "mcts": shaped(simulations=40, max_children=2, whole_solutions=True, prune=True),
+    },
+    "gumbel": BUDGET | {"draw": "model", "gumbel": shaped(simulations=40)},
+    "best_first": BUDGET | {"draw": "uniform", "best_first": shaped(simulations=40, concurrency=2)},
+    "beam": BUDGET | {"draw": "model", "beam": {"width": 3, "branch": 3, "max_depth": 8}},
+    "dvts": BUDGET | {"draw": "model", "beam": {"width": 1, "branch": 3, "max_depth": 8, "subtrees": 3}},
     "lines": BUDGET | {"draw": "model", "lines": {"num_lines": 5, "max_depth": 8}},
 }
 
@@ -37,19 +56,19 @@ NEW = {
 def grow(settings):
     """The row of the tree that these settings grow."""
     tree = Tree.of("How many?", seed=settings["seed"], thinking_left=settings["thinking"])
-    limits = Limits(settings["tokens"], settings["thought"], settings["conclusion"])
+    stops = (Decided(settings["stop"]),) if "stop" in settings else ()
+    limits = Limits(
+        settings["tokens"], settings["thought"], settings["conclusion"], settings["conclusion"], stops=stops
+    )
     draw = {"model": by_model, "uniform": uniformly, "transitions": Transitions()}[settings["draw"]]
-    if "mcts" in settings:
-        search = mcts(tree, SearchSettings(**settings["mcts"]), limits, draw)
-    else:
-        search = lines(tree, **settings["lines"], limits=limits, draw=draw)
+    search = searched(tree, settings, limits, refining(draw) if "refining" in settings else draw)
     out = []
     try:
         out += next(search)
         while True:
             # the newest first: the order makes no difference
             ask = out.pop()
-            out += search.send((ask.local_id, told(tree, ask)))
+            out += search.send((ask.local_id, told(tree, ask, settings)))
     except StopIteration:
         pass
     found = vote(tree)
@@ -62,10 +81,24 @@ def grow(settings):
         simulations=tree.simulations,
         next_id=tree.next_id,
         events=tree.events,
+        **({"stopped": tree.stopped} if stops else {}),
     )
 
 
-def told(tree, ask):
+def searched(tree, settings, limits, draw):
+    """The search that these settings name."""
+    if "mcts" in settings:
+        rank = {"puct": by_puct, "ucb": by_ucb}[settings.get("rank", "puct")]
+        return mcts(tree, SearchSettings(**settings["mcts"]), limits, draw, rank)
+    if "gumbel" in settings:
+        return gumbel(tree, SearchSettings(**settings["gumbel"]), limits, draw)
+    if "best_first" in settings:
+        return best_first(tree, SearchSettings(**settings["best_first"]), limits, draw)
+    search, shape = (beam, settings["beam"]) if "beam" in settings else (lines, settings["lines"])
+    return search(tree, **shape, limits=limits, draw=draw)
+
+
+def told(tree, ask, settings):
     """What comes back depends on the seed of the ask and the parent's text; one request in 20 fails."""
     rng, parent = Random(ask.seed), tree.nodes[ask.parent]
     if rng.random() < 0.05:
@@ -75,16 +108,19 @@ def told(tree, ask):
     concludes = action is MetaAction.CONCLUDE
     sign = "good" if "bad" not in parent.text and rng.random() < 0.7 else "bad"
     tokens = 4 + int(rng.random() * (ask.max_tokens - 3))
+    thinking_left = max(0, parent.thinking_left - tokens)
     return Told(
         action=action,
         text=f"{sign} {int(rng.random() * 4)}",
         logprob=-round(rng.random(), 3),
         value=round((0.5 if sign == "good" else 0.1) + 0.4 * rng.random(), 3),
         tokens=tokens,
-        thinking_left=max(0, parent.thinking_left - tokens),
-        terminal=concludes,
+        thinking_left=thinking_left,
+        terminal=concludes and not ("refining" in settings and thinking_left),
         answer=("7" if sign == "good" else str(int(rng.random() * 3))) if concludes else None,
         outcome=float(sign == "good") if concludes and ask.local_id % 2 else None,
+        entropy=round(ask.local_id % 7 / 7, 3) if "entropies" in settings else None,
+        varentropy=round(ask.local_id % 5 / 5, 3) if "entropies" in settings else None,
     )
 
 
