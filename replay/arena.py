@@ -36,13 +36,14 @@ class Arena:
         """Starts without pages. A record larger than a page gets a page of its own."""
         self._kernels = kernels
         self._pages: list[npt.NDArray[np.uint8]] = []  # empty arrays where a page was freed
+        self._views: list[memoryview] = []  # of the pages
         self._addresses = np.zeros(0, dtype=np.int64)  # of the pages
         self._live = np.zeros(0, dtype=np.int64)  # bytes of records in each page
         self._current = -1  # the page that is filled now
         self._free = 0  # where it goes on
-        self._page = np.full(num_slots, -1, dtype=np.int32)  # -1: nothing there
-        self._word = np.zeros(num_slots, dtype=np.int32)  # where the record begins, in words
-        self._length = np.zeros(num_slots, dtype=np.int32)  # in bytes, padded to a word
+        # By slot: the page (-1: nothing there), where the record begins in words, its bytes padded to a word.
+        self._places = np.zeros((num_slots, 3), dtype=np.int32)
+        self._places[:, 0] = -1
 
     @property
     def num_bytes(self) -> int:
@@ -57,7 +58,7 @@ class Arena:
     @property
     def num_index_bytes(self) -> int:
         """Bytes of what is kept by slot."""
-        return self._page.nbytes + self._word.nbytes + self._length.nbytes
+        return self._places.nbytes
 
     def add(self, slots: Int64, records: Sequence[bytes]) -> None:  # [B], B
         """Store records in slots that hold nothing."""
@@ -67,9 +68,9 @@ class Arena:
 
     def remove(self, slots: Int64) -> None:  # [B], each once
         """Let go of records; pages that hold nothing else are freed."""
-        pages = self._page[slots]
-        np.subtract.at(self._live, pages, self._length[slots])
-        self._page[slots] = -1
+        pages = self._places[slots, 0]
+        np.subtract.at(self._live, pages, self._places[slots, 2])
+        self._places[slots, 0] = -1
         for page in np.unique(pages).tolist():
             if not self._live[page]:
                 self._drop_page(page)
@@ -77,19 +78,13 @@ class Arena:
 
     def gather(self, slots: Int64) -> Gathered:  # [B]
         """Copies of the records in these slots, in this order; a slot may repeat."""
-        lengths = self._length[slots].astype(np.int64)
-        ends = lengths.cumsum()
-        starts = ends - lengths
-        records = np.empty(int(ends[-1]) if len(ends) else 0, dtype=np.uint8)
-        pages, begins = self._page[slots], self._word[slots].astype(np.int64) * _WORD
         if self._kernels is not None:
-            self._kernels.gather(self._addresses[pages] + begins, lengths, records, starts)
-            return Gathered(records, starts)
-        views, target = [page.data for page in self._pages], records.data
-        places = (pages, begins, begins + lengths, starts, ends)
-        for page, begin, end, to_begin, to_end in zip(*(p.tolist() for p in places), strict=True):
-            target[to_begin:to_end] = views[page][begin:end]
-        return Gathered(records, starts)
+            return Gathered(*self._kernels.gather(slots, self._places, self._addresses))
+        pages, begins, lengths = self._places[slots].T.astype(np.int64)
+        begins *= _WORD
+        bounds = (column.tolist() for column in (pages, begins, begins + lengths))
+        parts = [self._views[page][begin:end] for page, begin, end in zip(*bounds, strict=True)]
+        return Gathered(np.frombuffer(bytearray().join(parts), np.uint8), lengths.cumsum() - lengths)
 
     def _store(self, slots: Int64, joined: npt.NDArray[np.uint8], lengths: Int64) -> None:
         """Put records that lie one after another into pages."""
@@ -104,9 +99,9 @@ class Arena:
             end = int(ends[fits - 1])
             page, here = self._current, slots[done:fits]
             self._pages[page][self._free : self._free + end - at] = joined[at:end]
-            self._page[here] = page
-            self._word[here] = (ends[done:fits] - lengths[done:fits] - at + self._free) // _WORD
-            self._length[here] = lengths[done:fits]
+            self._places[here, 0] = page
+            self._places[here, 1] = (ends[done:fits] - lengths[done:fits] - at + self._free) // _WORD
+            self._places[here, 2] = lengths[done:fits]
             self._live[page] += end - at
             self._free += end - at
             done, at = fits, end
@@ -118,13 +113,15 @@ class Arena:
         if freed is None:
             freed = len(self._pages)
             self._pages.append(page)
+            self._views.append(page.data)
             self._addresses = np.append(self._addresses, 0)
             self._live = np.append(self._live, 0)
-        self._pages[freed], self._addresses[freed] = page, page.ctypes.data
+        self._pages[freed], self._views[freed], self._addresses[freed] = page, page.data, page.ctypes.data
         self._current, self._free = freed, 0
 
     def _drop_page(self, page: int) -> None:
         self._pages[page] = np.empty(0, dtype=np.uint8)
+        self._views[page] = self._pages[page].data
         if page == self._current:
             self._current, self._free = -1, 0
 
@@ -137,9 +134,9 @@ class Arena:
             worst = int(gaps.argmax())
             if worst == self._current:
                 self._current = -1
-            moved = (self._page == worst).nonzero()[0]
+            moved = (self._places[:, 0] == worst).nonzero()[0]
             records, _ = self.gather(moved)
-            lengths = self._length[moved].astype(np.int64)
+            lengths = self._places[moved, 2].astype(np.int64)
             self._live[worst] = 0
             self._drop_page(worst)
             self._store(moved, records, lengths)

@@ -16,7 +16,7 @@ Float64 = npt.NDArray[np.float64]
 
 
 class Experiences(Sequence[Experience]):
-    """The experiences of a batch; their records lie in its own memory and become objects when asked for."""
+    """The experiences of a batch: records in memory of its own, made objects when asked for."""
 
     __slots__ = ("_records", "_starts")
 

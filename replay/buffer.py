@@ -189,8 +189,7 @@ class PrioritizedReplayBuffer:
         )
         self._store.record_priorities(wanted, given, position)
         self._memory.position = position
-        self._memory.set_priorities(wanted, given)
-        self._memory.add_draws(wanted)
+        self._memory.set_priorities(wanted, given, drawn=True)
         self._fold_if_long()
         return update
 

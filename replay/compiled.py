@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 _FANOUT = 16  # as in sumtree.py
 _LOG2_FANOUT = 4
+_AHEAD = 2  # records between the one that is copied and the one that is asked for
+_LINE = 64  # bytes of a cache line
 
 
 @intrinsic
@@ -29,33 +32,60 @@ def _copy(typing: Any, to: Any, start: Any, length: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), generate
 
 
+@intrinsic
+def _prefetch(typing: Any, address: Any) -> Any:
+    """Ask for a cache line; an address that is not there does no harm."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, number = cgutils.voidptr_t, ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        to_read, keep, data = number(0), number(3), number(1)
+        builder.call(prefetch, [builder.inttoptr(arguments[0], byte), to_read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
 @njit(cache=True, nogil=True)
-def draw(sums: Any, starts: Any, masses: Any) -> Any:  # [B] -> [B]
-    """As SumTree.draw."""
-    slots = np.empty(len(masses), np.int64)
+def draw(sums: Any, starts: Any, ends: Any, masses: Any) -> Any:  # [B] -> [B]
+    """As SumTree.draw. Level by level, so that the reads of different masses overlap."""
+    num_levels = len(starts) - 1
+    nodes, left = np.empty(len(masses), np.int64), np.empty(len(masses))
     for i in range(len(masses)):
-        mass = masses[i]
-        node = 0
-        for level in range(len(starts) - 2, -1, -1):
-            first = starts[level] + (node << _LOG2_FANOUT)
-            before, end, chosen, last = 0.0, 0.0, -1, 0
+        node = np.searchsorted(ends, masses[i], "right")
+        if node == len(ends):
+            node -= 1
+            while sums[starts[num_levels - 1] + node] <= 0.0:
+                node -= 1
+        nodes[i] = node
+        left[i] = masses[i] - ends[node - 1] if node > 0 else masses[i]
+    for level in range(num_levels - 2, -1, -1):
+        for i in range(len(masses)):
+            first = starts[level] + (nodes[i] << _LOG2_FANOUT)
+            mass, end, before, chosen = left[i], 0.0, 0.0, 0
             for j in range(_FANOUT):
-                child = sums[first + j]
-                end += child
-                if child > 0.0:
-                    last = j
-                if mass < end:
-                    chosen = j
-                    break
-                before = end
-            if chosen < 0:
-                chosen, before = last, 0.0
-                for j in range(last):
+                end += sums[first + j]
+                is_past = end <= mass
+                chosen += is_past
+                before = end if is_past else before
+            if chosen == _FANOUT:
+                chosen = _last_positive(sums, first)
+                before = 0.0
+                for j in range(chosen):
                     before += sums[first + j]
-            mass -= before
-            node = (node << _LOG2_FANOUT) + chosen
-        slots[i] = node
-    return slots
+            left[i] = mass - before
+            nodes[i] = (nodes[i] << _LOG2_FANOUT) + chosen
+    return nodes
+
+
+@njit(cache=True, nogil=True)
+def _last_positive(sums: Any, first: int) -> int:
+    last = 0
+    for j in range(_FANOUT):
+        if sums[first + j] > 0.0:
+            last = j
+    return last
 
 
 @njit(cache=True, nogil=True)
@@ -87,8 +117,27 @@ def set_priorities(sums: Any, least: Any, starts: Any, slots: Any, priorities: A
 
 
 @njit(cache=True, nogil=True)
-def gather(addresses: Any, lengths: Any, to: Any, starts: Any) -> None:  # [B], [B], bytes, [B]
-    """Copy the records at these addresses to their places in `to`."""
-    base = to.ctypes.data
-    for i in range(len(addresses)):
-        _copy(base + starts[i], addresses[i], lengths[i])
+def gather(slots: Any, places: Any, addresses: Any) -> Any:  # [B], [S, 3] -> bytes, [B]
+    """As Arena.gather: the records and where each begins."""
+    starts, sources = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64)
+    end = 0
+    for i in range(len(slots)):
+        page, word, length = places[slots[i]]
+        starts[i], sources[i] = end, addresses[page] + (np.int64(word) << 3)
+        end += length
+    records = np.empty(end, np.uint8)
+    to = records.ctypes.data
+    for i in range(len(slots)):
+        length = (starts[i + 1] if i + 1 < len(slots) else end) - starts[i]
+        if i + _AHEAD < len(slots):
+            for byte in range(0, length, _LINE):  # as long as this one: most are about as long
+                _prefetch(sources[i + _AHEAD] + byte)
+        _copy(to + starts[i], sources[i], length)
+    return records, starts
+
+
+@njit(cache=True, nogil=True)
+def add_one(counts: Any, slots: Any) -> None:  # [B]
+    """Add one in each slot, as often as it is there."""
+    for i in range(len(slots)):
+        counts[slots[i]] += np.uint32(1)

@@ -89,7 +89,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 
 def read_position(db: sqlite3.Connection, path: Path) -> Position:
-    """The position in `meta`, as of the last change of what lives; ReplayError when its checksum is wrong."""
+    """The position in `meta`, as of the last change of what lives; ReplayError when it is damaged."""
     line = db.execute(f"SELECT {', '.join(Position._fields)}, crc32 FROM meta").fetchone()
     if line is None:
         raise ReplayError(f"{path} is damaged: meta is empty")
@@ -127,8 +127,8 @@ def check_format(db: sqlite3.Connection, path: Path) -> bool:
         )
     if found[0] < FORMAT:
         raise ReplayError(
-            f"{path} has format {found[0]}, this program reads format {FORMAT}; use the llama-o1 that wrote "
-            "it, or another folder"
+            f"{path} has format {found[0]}, this program reads format {FORMAT}; use the "
+            "llama-o1 that wrote it, or another folder"
         )
     if not tables >= TABLES:
         raise ReplayError(f"{path} is damaged: it has no table {min(TABLES - tables)}")

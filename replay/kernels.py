@@ -16,12 +16,13 @@ import numpy.typing as npt
 from replay.errors import ReplayError
 
 Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
 Float64 = npt.NDArray[np.float64]
 Backend = Literal["auto", "numba", "numpy"]
 
 
 class _Draw(Protocol):
-    def __call__(self, sums: Float64, starts: Int64, masses: Float64) -> Int64: ...
+    def __call__(self, sums: Float64, starts: Int64, ends: Float64, masses: Float64) -> Int64: ...
 
 
 class _SetPriorities(Protocol):
@@ -32,8 +33,12 @@ class _SetPriorities(Protocol):
 
 class _Gather(Protocol):
     def __call__(
-        self, addresses: Int64, lengths: Int64, to: npt.NDArray[np.uint8], starts: Int64
-    ) -> None: ...
+        self, slots: Int64, places: Int32, addresses: Int64
+    ) -> tuple[npt.NDArray[np.uint8], Int64]: ...
+
+
+class _AddOne(Protocol):
+    def __call__(self, counts: npt.NDArray[np.uint32], slots: Int64) -> None: ...
 
 
 class Kernels(NamedTuple):
@@ -42,6 +47,7 @@ class Kernels(NamedTuple):
     draw: _Draw
     set_priorities: _SetPriorities
     gather: _Gather
+    add_one: _AddOne
 
 
 def kernels_of(backend: Backend) -> Kernels | None:
@@ -58,4 +64,4 @@ def kernels_of(backend: Backend) -> Kernels | None:
 def _compiled() -> Kernels:
     from replay import compiled
 
-    return Kernels(compiled.draw, compiled.set_priorities, compiled.gather)
+    return Kernels(compiled.draw, compiled.set_priorities, compiled.gather, compiled.add_one)

@@ -53,7 +53,7 @@ class Memory:
         self.position = position
         self.chances = SumTree(num_slots, with_smallest=with_smallest, kernels=kernels)  # priority^alpha
         self.num_journaled = 0  # priorities set since the newest snapshot
-        self._capacity, self._alpha = capacity, alpha
+        self._capacity, self._alpha, self._kernels = capacity, alpha, kernels
         self._arena = Arena(num_slots, kernels)
         self._ids = np.full(num_slots, NOTHING, dtype=np.int64)
         self._priorities = np.zeros(num_slots)
@@ -147,7 +147,7 @@ class Memory:
         self._arena.add(slots, records)
         if self._keys is self._versions:
             self._victims.note(versions, ids)
-        self.set_priorities(ids, priorities)
+        self.set_priorities(ids, priorities, drawn=False)
 
     def remove(self, ids: Int64) -> None:  # [B], each once
         """Let go of live items."""
@@ -159,8 +159,8 @@ class Memory:
         self.chances.set(slots, np.zeros(len(slots)))
         self._arena.remove(slots)
 
-    def set_priorities(self, ids: Int64, priorities: Float64) -> None:  # [B], [B]
-        """Set priorities of live ids; the last one wins where an id repeats."""
+    def set_priorities(self, ids: Int64, priorities: Float64, *, drawn: bool) -> None:  # [B], [B]
+        """Set priorities of live ids, the last one where an id repeats; `drawn`: each counts as a draw."""
         slots = ids % len(self._ids)
         self._priorities[slots] = priorities
         self._unshown[slots] = True
@@ -168,15 +168,12 @@ class Memory:
         if self._keys is self._priorities:
             self._victims.note(self._priorities[slots], ids)
         self.chances.set(slots, self._chances(priorities))
-
-    def add_draws(self, ids: Int64) -> None:  # [B]
-        """Count draws of live ids; an id may repeat."""
-        np.add.at(self._draws, ids % len(self._ids), 1)
-
-    def _chances(self, priorities: Float64) -> Float64:
-        if self._alpha == 0:
-            return (priorities > 0).astype(np.float64)
-        return priorities if self._alpha == 1 else priorities**self._alpha
+        if not drawn:
+            return
+        if self._kernels is None:
+            np.add.at(self._draws, slots, 1)
+        else:
+            self._kernels.add_one(self._draws, slots)
 
     def folded(self, *, shown: bool) -> None:
         """Note that a snapshot holds all priorities; `shown`: so does the table for people."""
@@ -198,8 +195,13 @@ class Memory:
         self._draws[slots] = priorities.draws
         self._unshown[slots] = priorities.unshown
 
+    def _chances(self, priorities: Float64) -> Float64:
+        if self._alpha == 0:
+            return (priorities > 0).astype(np.float64)
+        return priorities if self._alpha == 1 else priorities**self._alpha
+
     def _next_ids(self, stays: Bools, evicted: Int64) -> Int64:  # [N], [E] -> [N]
-        """Consecutive ids where their slots are free, as when the oldest go first; else the next that fit."""
+        """Consecutive ids where their slots are free, as when the oldest go; else the next that fit."""
         now, num_slots = self.position.next_id, len(self._ids)
         ids = np.arange(now, now + len(stays))
         here = self._ids[ids[stays] % num_slots]

@@ -1,8 +1,9 @@
-"""Proportional sampling over slots: a tree of fp64 sums, 16 children a node, worked level by level.
+"""Proportional sampling over slots: a flat tree of fp64 sums, 16 children a node, worked level by level.
 
-Knows slots and priorities only: no ids, no payloads, no files. Sixteen children lie in two cache lines,
-so a draw among a million slots reads five places. kernels.py has the same steps compiled; both add in the
-same order, so their sums are equal to the last bit.
+Knows slots and priorities only: no ids, no payloads, no files. The level with at most a few thousand nodes
+is the top: a draw adds it up once and searches it for all masses. Sixteen children lie in two cache
+lines, so a draw among a million slots then reads two more places. kernels.py has the same steps compiled;
+both add in the same order, so their sums are equal to the last bit.
 Letters of a shape: B slots or masses of one call.
 """
 
@@ -17,7 +18,8 @@ from replay.kernels import Kernels
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-FANOUT = 16  # kernels.py counts on it
+FANOUT = 16  # compiled.py counts on it
+_TOP = 4096  # nodes of the top level, at most
 
 
 class SumTree:
@@ -39,19 +41,20 @@ class SumTree:
         self._kernels = kernels
         # Levels from the leaves up, one after another in one array; each a whole number of blocks.
         widths = [_blocks(capacity) * FANOUT]
-        while widths[-1] > FANOUT:
+        while widths[-1] > _TOP:
             widths.append(_blocks(widths[-1] // FANOUT) * FANOUT)
         self._starts = np.cumsum([0, *widths])
         self._sums = np.zeros(self._starts[-1])
-        self._least = np.full(self._starts[-1] - widths[0], np.inf) if with_smallest else np.zeros(0)
         self._levels = _cut(self._sums, widths)
-        self._least_levels = _cut(self._least, widths[1:]) if with_smallest else []
+        least = np.full(self._starts[-1] - widths[0], np.inf) if with_smallest else np.zeros(0)
+        self._least, self._least_levels = least, _cut(least, widths[1:]) if with_smallest else []
         self._top = self._levels[-1]
+        self._ends: Float64 | None = None  # running sums of the top level
 
     @property
     def total(self) -> float:
         """Sum of all priorities."""
-        return float(self._top.cumsum()[-1])
+        return float(self._top_ends()[-1])
 
     @property
     def num_bytes(self) -> int:
@@ -64,6 +67,7 @@ class SumTree:
 
     def set(self, slots: Int64, priorities: Float64) -> None:  # [B], [B]
         """Give each slot its priority, finite and not negative; the last one wins where a slot repeats."""
+        self._ends = None
         if self._kernels is not None:
             self._kernels.set_priorities(self._sums, self._least, self._starts, slots, priorities)
             return
@@ -71,7 +75,7 @@ class SumTree:
         whole = len(slots) * 4 > self.capacity
         nodes = slots
         for i, (below, above) in enumerate(zip(self._levels, self._levels[1:], strict=False)):
-            nodes = np.arange(len(below) // FANOUT) if whole else nodes // FANOUT
+            nodes = np.arange(len(below) // FANOUT) if whole else nodes >> 4
             children = below.reshape(-1, FANOUT)[nodes]
             above[nodes] = children.cumsum(axis=1)[:, -1]
             if self._least_levels:
@@ -88,27 +92,36 @@ class SumTree:
         the walk stays on positive sums. The total must be positive.
         """
         if self._kernels is not None:
-            return self._kernels.draw(self._sums, self._starts, masses)
-        nodes = np.zeros(len(masses), dtype=np.int64)
+            return self._kernels.draw(self._sums, self._starts, self._top_ends(), masses)
+        ends = self._top_ends()
+        nodes = np.searchsorted(ends, masses, side="right")
+        past = nodes == len(ends)
+        if past.any():
+            nodes[past] = self._top.nonzero()[0][-1]
+        masses = masses - np.where(nodes > 0, ends[nodes - 1], 0.0)
         rows = np.arange(len(masses))
-        for level in reversed(self._levels):
+        for level in self._levels[-2::-1]:
             children = level.reshape(-1, FANOUT)[nodes]
             ends = children.cumsum(axis=1)
-            chosen = (ends <= masses[:, None]).sum(axis=1)
-            past = chosen == FANOUT
+            chosen = (ends > masses[:, None]).argmax(axis=1)
+            past = ends[:, -1] <= masses
             if past.any():
-                last = FANOUT - 1 - np.argmax(children[:, ::-1] > 0, axis=1)
-                chosen = np.where(past, last, chosen)
+                chosen[past] = FANOUT - 1 - np.argmax(children[past, ::-1] > 0, axis=1)
             masses = masses - np.where(chosen > 0, ends[rows, chosen - 1], 0.0)
             nodes = nodes * FANOUT + chosen
         return nodes
 
     def smallest(self) -> float:
         """The least positive priority; inf when there is none."""
-        if self._least_levels:
+        if self._least_levels:  # empty for a tree of one level
             return float(self._least_levels[-1].min())
         leaves = self._levels[0]
         return float(np.min(leaves, initial=np.inf, where=leaves > 0))
+
+    def _top_ends(self) -> Float64:
+        if self._ends is None:
+            self._ends = self._top.cumsum()
+        return self._ends
 
 
 def _blocks(width: int) -> int:
