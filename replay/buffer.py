@@ -245,6 +245,7 @@ class PrioritizedReplayBuffer:
             "priority_mean": float(priorities.mean()) if len(priorities) else 0.0,
             "effective_sample_size": float(chances.sum() ** 2 / squares) if squares else 0.0,
             "payload_bytes": self._memory.num_bytes(),
+            "ram_bytes": self._memory.num_allocated(),
         }
 
     def close(self) -> None:

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 from llama_o1.errors import ConfigError
-from llama_o1.learn.settings import LearnerSettings
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
-from tree.search import SearchSettings
 
 # Every bench there is: `llama_o1/bench/NAME.py` runs it, a class below holds its settings.
 BENCHES = {
     "engine": "the local engine against transformers' generate, vLLM and itself under other conditions",
-    "train": "a learner step from tries against separate padded passes for policy and value",
+    "replay": "the durable replay buffer against cpprb's in RAM and a plain copy of its payloads",
     "search": "a tree search against its engine's own rate and against a plain batch-1 loop",
 }
 
@@ -144,10 +143,8 @@ class SearchBench:
     """Problems searched by the batch-1 loop, one after the other."""
     slots: int = 64
     cache_mb: int = 1024
-    search: MethodSettings = field(
-        default_factory=lambda: MethodSettings(budget_tokens=1280, stop_decided=False)
-    )
-    """Trees as large as those of configs/nano.yaml, grown as in self-play."""
+    search: MethodSettings = field(default_factory=lambda: MethodSettings(budget_tokens=1280))
+    """Trees as large as those of configs/nano.yaml."""
     thoughts: ThoughtSettings = field(default_factory=ThoughtSettings)
 
     def __post_init__(self) -> None:
@@ -156,37 +153,35 @@ class SearchBench:
 
 
 @dataclass(frozen=True)
-class TrainBench:
-    """`bench train`. The nodes are searched with the model that learns from them."""
+class ReplayBench:
+    """`bench replay`."""
 
-    repeats: int = 5
-    """Batches each learner takes a step on, in turn; a ratio is the median of the pairwise ones."""
-    threads: int = 1
-    """CPU threads of search and learners."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    entries: int = 1_000_000
+    """Experiences in each buffer; a million need about 7 GB of RAM and 6 GB of disk."""
+    tokens: int = 256
+    """Ids and log-probs of each."""
+    repeats: int = 3
+    cycles: int = 200
+    """Of each batch size and system a repeat, in turn."""
+    append: int = 100_000
+    """Nodes of about 3 KB that are appended in batches of 64."""
+    backend: Literal["auto", "numba", "numpy"] = "auto"
+    """Ours; auto: numba where it is installed."""
+    durability: Literal["process", "power"] = "process"
+    cpprb: bool = True
+    """Measure cpprb too where it is installed."""
+    folder: str | None = None
+    """Where the files are written for the time of the bench; null: the system's folder for such files."""
     seed: int = 0
-    model: BenchModel = field(default_factory=lambda: BenchModel(path="nano"))
-    trees: int = 48
-    """Problems searched for nodes, as many as in an iteration of configs/nano.yaml."""
-    slots: int = 64
-    search: MethodSettings = field(
-        default_factory=lambda: MethodSettings(
-            budget_tokens=1280, actions="model", tree=SearchSettings(simulations=64, max_children=4, follow=0)
-        )
-    )
-    """As in configs/nano.yaml."""
-    thoughts: ThoughtSettings = field(
-        default_factory=lambda: ThoughtSettings(path_budget=128, max_text=40, max_answer=24, calculator=True)
-    )
-    """As in configs/nano.yaml."""
-    learner: LearnerSettings = field(default_factory=lambda: LearnerSettings(batch_size=64))
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
-        _check_counts(self, ("repeats", "threads", "trees", "slots"))
+        _check_counts(self, ("entries", "tokens", "repeats", "cycles", "append"))
+        if self.folder is not None and not Path(self.folder).is_dir():
+            raise ConfigError(f"folder must be one that is there, got {self.folder}")
 
 
-SETTINGS: dict[str, type[object]] = {"engine": EngineBench, "search": SearchBench, "train": TrainBench}
+SETTINGS: dict[str, type[object]] = {"engine": EngineBench, "replay": ReplayBench, "search": SearchBench}
 
 _ENGINE_COUNTS = (
     "repeats",
