@@ -5,9 +5,11 @@ from replay.buffer import PrioritizedReplayBuffer, priority_of
 from replay.errors import ReplayError
 from replay.experience import Experience
 from replay.schedule import SamplesPerInsert, beta_at
+from replay.stream import Batches
 
 __all__ = [
     "Batch",
+    "Batches",
     "Experience",
     "PrioritizedReplayBuffer",
     "ReplayError",

@@ -126,17 +126,23 @@ class Arena:
             self._current, self._free = -1, 0
 
     def _close_gaps(self) -> None:
-        """Empty the page with the most gaps into the current one while there are too many."""
+        """Empty pages with the most gaps into the current one while there are too many."""
         for _ in range(len(self._pages)):
-            gaps = np.array([len(page) for page in self._pages]) - self._live
-            if gaps.sum() <= self.num_bytes * 3 // 16 + 2 * _LEAST_PAGE:
+            sizes = np.array([len(page) for page in self._pages])
+            gaps = sizes - self._live
+            if gaps.sum() <= self.num_bytes // 8 + _LEAST_PAGE:
                 return
-            worst = int(gaps.argmax())
-            if worst == self._current:
-                self._current = -1
-            moved = (self._places[:, 0] == worst).nonzero()[0]
-            records, _ = self.gather(moved)
-            lengths = self._places[moved, 2].astype(np.int64)
-            self._live[worst] = 0
-            self._drop_page(worst)
-            self._store(moved, records, lengths)
+            full = gaps.copy()
+            full[self._current] = 0  # what is free at its end will be filled
+            worst = int(full.argmax())
+            if full[worst] * 8 < sizes[worst]:
+                worst = self._current  # too large a page for what is left
+            self._empty_page(worst)
+
+    def _empty_page(self, page: int) -> None:
+        moved = (self._places[:, 0] == page).nonzero()[0]
+        records, _ = self.gather(moved)
+        lengths = self._places[moved, 2].astype(np.int64)
+        self._live[page] = 0
+        self._drop_page(page)
+        self._store(moved, records, lengths)

@@ -8,8 +8,7 @@ What is on disk is the Store, what is in RAM the Memory; every change is committ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import count
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -148,21 +147,6 @@ class PrioritizedReplayBuffer:
             weights=(drawn / least) ** -beta,  # size and sum cancel: the largest weight has the least P
             probabilities=drawn / total,
         )
-
-    def batches(
-        self,
-        batch_size: int,
-        rng: np.random.Generator,
-        *,
-        beta: float | Callable[[int], float] = 1.0,
-        num_batches: int | None = None,
-    ) -> Iterator[Batch]:
-        """Batch after batch, each drawn when it is asked for; `beta` may depend on the batch's number.
-
-        Goes into torch's DataLoader through `Batches` (stream.py). Ends after `num_batches`, if given.
-        """
-        for step in count() if num_batches is None else range(num_batches):
-            yield self.sample(batch_size, beta(step) if callable(beta) else beta, rng)
 
     def update_priority(self, ids: npt.ArrayLike, priorities: npt.ArrayLike) -> Update:  # [N], [N]
         """Give items new priorities; the last one wins where an id repeats.

@@ -1,6 +1,9 @@
 """The buffer: sampling, weights, stale updates, eviction, marks and schedules."""
 
+import gc
 import json
+import tracemalloc
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay import (
+    Batches,
     Experience,
     PrioritizedReplayBuffer,
     ReplayError,
@@ -18,6 +22,9 @@ from replay import (
 from replay.file import Position
 from replay.inspect.query import ReplayReader
 from replay.memory import Memory
+
+NO_NUMBA = pytest.mark.skipif(not find_spec("numba"), reason="numba is not installed")
+BACKENDS = ["numpy", pytest.param("numba", marks=NO_NUMBA)]
 
 
 def experience(number=0, *, version=0, num_context=3, num_tokens=4, **fields):
@@ -68,6 +75,11 @@ def same_batches(a, b, seed=5):
     )
 
 
+def everything(buffer):
+    ids = buffer._memory.ids()
+    return buffer._memory.experiences_at(ids % buffer._memory.position.num_slots)
+
+
 @pytest.fixture
 def buffer(tmp_path):
     with PrioritizedReplayBuffer(tmp_path / "replay", capacity=8) as opened:
@@ -110,19 +122,61 @@ def test_weights_can_be_divided_by_the_largest_of_the_buffer(tmp_path):
     with PrioritizedReplayBuffer(tmp_path, capacity=4, alpha=1.0, normalise="buffer") as buffer:
         buffer.extend(experiences(4), priorities)
         batch = buffer.sample(2, 1.0, np.random.default_rng(1))
+        buffer_wide = buffer.sample(1, 1.0, np.random.default_rng(3))
+        assert buffer_wide.weights[0] < 1 or buffer_wide.ids[0] == 0
+        buffer.update_priority([0], [8.0])  # the least priority is now that of item 1
+        after = buffer.sample(2, 1.0, np.random.default_rng(1))
+    np.testing.assert_allclose(after.weights, 1.0 / np.array([8.0, 1.0, 2.0, 4.0])[after.ids], rtol=1e-6)
     # With alpha and beta 1 a weight is the least priority over the item's own.
     np.testing.assert_allclose(batch.weights, 0.001 / priorities[batch.ids], rtol=1e-6)
 
 
-def test_frequencies_match_priorities(tmp_path):
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("draws", ["stratified", "independent"])
+def test_frequencies_match_priorities(tmp_path, draws, backend):
     rng = np.random.default_rng(0)
     priorities = rng.uniform(0.1, 5.0, 20)
-    with PrioritizedReplayBuffer(tmp_path, capacity=20, alpha=0.6) as buffer:
+    with PrioritizedReplayBuffer(tmp_path, capacity=20, alpha=0.6, draws=draws, backend=backend) as buffer:
         buffer.extend(experiences(20, num_context=0, num_tokens=1), priorities)
         drawn = np.concatenate([buffer.sample(4, 1.0, rng).ids for _ in range(3000)])
     expected = 12_000 * priorities**0.6 / (priorities**0.6).sum()
     chi_squared = ((np.bincount(drawn, minlength=20) - expected) ** 2 / expected).sum()
     assert chi_squared < 19 + 5 * np.sqrt(2 * 19)
+
+
+def test_independent_draws_may_all_fall_on_one_item(tmp_path):
+    with PrioritizedReplayBuffer(tmp_path, capacity=8, draws="independent") as buffer:
+        buffer.extend(experiences(8))
+        counts = [len(set(buffer.sample(8, 1.0, np.random.default_rng(i)).ids)) for i in range(50)]
+    # Eight of eight draws differ with a chance of 8! / 8^8 = 0.0024.
+    assert min(counts) < 8
+
+
+def test_with_numba_and_without_the_same_batches_are_drawn(tmp_path):
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(0)
+    given = [experience(i, num_context=int(n), num_tokens=5) for i, n in enumerate(rng.integers(0, 40, 300))]
+    with (
+        PrioritizedReplayBuffer(tmp_path / "a", capacity=250, backend="numba") as left,
+        PrioritizedReplayBuffer(tmp_path / "b", capacity=250, backend="numpy") as right,
+    ):
+        for buffer in (left, right):
+            buffer.extend(given, np.random.default_rng(1).lognormal(size=300))
+        for step in range(5):
+            for buffer in (left, right):
+                ids = buffer.sample(32, 0.5, np.random.default_rng(step)).ids
+                buffer.update_priority(ids, np.random.default_rng(step).lognormal(0, 9, 32))
+            assert same_batches(left, right, step)
+
+
+def test_without_numba_numpy_does_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("replay.kernels.find_spec", lambda name: None)
+    with PrioritizedReplayBuffer(tmp_path, capacity=4) as buffer:
+        buffer.extend(experiences(2))
+        assert buffer._kernels is None
+        assert len(buffer.sample(3, 1.0, np.random.default_rng(0)).experiences) == 3
+    with pytest.raises(ReplayError, match="needs numba: install it"):
+        PrioritizedReplayBuffer(tmp_path, capacity=4, backend="numba")
 
 
 def test_a_batch_takes_one_item_of_each_stratum(tmp_path):
@@ -181,6 +235,84 @@ def test_more_than_the_capacity_at_once_keeps_the_newest(buffer):
     assert sorted(batch.ids) == list(range(14, 22))
     assert all(e.node == i for i, e in zip(batch.ids, batch.experiences, strict=True))
     assert (len(buffer), buffer.stats()["evicted"]) == (8, 14)
+
+
+def test_the_lowest_priority_goes_first(tmp_path):
+    with PrioritizedReplayBuffer(tmp_path, capacity=4, eviction="lowest_priority") as buffer:
+        buffer.extend(experiences(4), [3.0, 1.0, 4.0, 2.0])
+        buffer.update_priority([0, 1], [0.5, 9.0])
+        # 0 (0.5) and 3 (2.0) make room. Their places, 0 and 3, are those of ids 4 and 7: the next that fit.
+        assert buffer.extend(experiences(2, 4), [0.1, 0.2]).tolist() == [4, 7]
+        assert sorted(buffer.sample(64, 0.0, np.random.default_rng(0)).ids.tolist())[-1] == 7
+        assert sorted(e.node for e in everything(buffer)) == [1, 2, 4, 5]
+        assert buffer.update_priority([0, 3], [9, 9]) == (0, 2)
+        buffer.extend(experiences(1, 6))  # 4 has the lowest priority now
+        assert sorted(e.node for e in everything(buffer)) == [1, 2, 5, 6]
+        assert buffer.stats()["evicted"] == 3
+
+
+def test_the_oldest_version_goes_first_and_the_older_of_equals(tmp_path):
+    with PrioritizedReplayBuffer(tmp_path, capacity=4, eviction="oldest_version") as buffer:
+        buffer.extend([experience(i, version=v) for i, v in enumerate([5, 3, 4, 3])])
+        buffer.extend([experience(4, version=6)])
+        assert sorted(e.node for e in everything(buffer)) == [0, 2, 3, 4]
+        buffer.extend([experience(5, version=1)])  # older than all, and yet it comes in once
+        assert sorted(e.node for e in everything(buffer)) == [0, 2, 4, 5]
+        buffer.extend([experience(6, version=7)])
+        assert sorted(e.node for e in everything(buffer)) == [0, 2, 4, 6]
+
+
+def test_what_was_chosen_to_go_stays_when_nothing_could_be_stored(tmp_path):
+    with PrioritizedReplayBuffer(tmp_path, capacity=4) as buffer:
+        buffer.extend(experiences(4))
+        with pytest.raises(ReplayError, match="cannot be packed"):
+            buffer.extend([experience(4), experience(5, tree="\ud800")])
+        assert sorted(e.node for e in everything(buffer)) == [0, 1, 2, 3]
+        assert buffer.extend(experiences(2, 4)).tolist() == [4, 5]
+        assert sorted(e.node for e in everything(buffer)) == [2, 3, 4, 5]
+
+
+def test_a_larger_capacity_keeps_every_id_in_its_place(tmp_path):
+    with PrioritizedReplayBuffer(tmp_path, capacity=4, eviction="lowest_priority") as buffer:
+        buffer.extend(experiences(4), [3.0, 1.0, 4.0, 2.0])
+        buffer.extend(experiences(2, 4), [5.0, 6.0])
+    with PrioritizedReplayBuffer(tmp_path, capacity=7) as buffer:
+        assert sorted(e.node for e in everything(buffer)) == [0, 2, 4, 5]
+        ids = buffer.extend(experiences(3, 6))
+        assert len(buffer) == len({int(i) % 8 for i in buffer._memory.ids()}) == 7
+        assert buffer.update_priority(ids, [1, 1, 1]) == (3, 0)
+
+
+def test_ram_is_at_most_a_quarter_more_than_the_records_and_64_bytes_a_node(tmp_path):
+    count = 4000
+    given = [experience(i, num_context=i % 300, num_tokens=256) for i in range(count)]
+    with PrioritizedReplayBuffer(tmp_path, capacity=count) as buffer:
+        buffer.extend(given)
+    gc.collect()
+    tracemalloc.start()
+    with PrioritizedReplayBuffer(tmp_path, capacity=count, backend="numpy") as buffer:
+        gc.collect()
+        used, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        raw = sum(4 * len(e.context) + 9 * len(e.ids) for e in given)
+        assert raw < buffer.stats()["payload_bytes"]
+        assert used < 1.25 * raw + 64 * count + 500_000  # which is what numpy and sqlite3 need anyway
+        assert buffer.stats()["ram_bytes"] < 1.25 * buffer.stats()["payload_bytes"] + 64 * count
+
+
+def test_batches_by_number_go_through_a_data_loader(tmp_path):
+    with PrioritizedReplayBuffer(tmp_path, capacity=8) as buffer:
+        buffer.extend(experiences(8), np.arange(1.0, 9.0))
+        batches = Batches(buffer, 4, 3, seed=7, beta=lambda step: step / 2)
+        by_number = [batches[i].ids.tolist() for i in range(3)]
+        assert [batch.ids.tolist() for batch in batches] == by_number
+        assert len(batches) == 3
+        assert batches[0].weights.tolist() == [1.0] * 4  # beta 0
+        loader = pytest.importorskip("torch.utils.data").DataLoader
+        loaded = list(loader(batches, batch_size=None, collate_fn=lambda batch: batch))
+    assert [batch.ids.tolist() for batch in loaded] == by_number
+    with pytest.raises(IndexError):
+        batches[3]
 
 
 def test_a_stale_update_is_counted_and_changes_nobody(tmp_path):
@@ -394,20 +526,29 @@ operation = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(operation, max_size=20))
-def test_the_buffer_behaves_as_a_dictionary_would(tmp_path_factory, operations):
+GOES_FIRST = {
+    "oldest": lambda id, item: id,
+    "lowest_priority": lambda id, item: (item[0], id),
+    "oldest_version": lambda id, item: (item[1], id),
+}
+
+
+@pytest.mark.parametrize("eviction", GOES_FIRST)
+@settings(max_examples=15, deadline=None)
+@given(operations=st.lists(operation, max_size=20))
+def test_the_buffer_behaves_as_a_dictionary_would(tmp_path_factory, eviction, operations):
     """Model: priority and version by id, the cutoff, the next id."""
     folder = tmp_path_factory.mktemp("model")
-    buffer = PrioritizedReplayBuffer(folder, capacity=6)
+    buffer = PrioritizedReplayBuffer(folder, capacity=6, eviction=eviction, backend="numpy")
     items, cutoff, highest, next_id, saved = {}, -1, 1.0, 0, None
     for name, argument in operations:
         if name == "extend":
             ids = buffer.extend([experience(i, version=v) for i, v in enumerate(argument)]).tolist()
             assert min(ids) >= next_id
             next_id = max(ids) + 1
-            items |= {i: (highest, v) for i, v in zip(ids, argument, strict=True) if v >= cutoff}
-            items = dict(sorted(items.items())[-6:])
+            new = {i: (highest, v) for i, v in zip(ids, argument, strict=True) if v >= cutoff}
+            order = sorted(items, key=lambda id: GOES_FIRST[eviction](id, items[id]))
+            items = {id: items[id] for id in order[max(0, len(items) + len(new) - 6) :]} | new
         elif name == "update":
             update = buffer.update_priority(*zip(*argument, strict=True))
             assert update.applied == sum(i in items for i, _ in argument)
@@ -426,7 +567,7 @@ def test_the_buffer_behaves_as_a_dictionary_would(tmp_path_factory, operations):
             items, cutoff, highest, next_id = dict(saved[1]), *saved[2:]
         elif name == "reopen":
             buffer.close()
-            buffer = PrioritizedReplayBuffer(folder, capacity=6)
+            buffer = PrioritizedReplayBuffer(folder, capacity=6, eviction=eviction, backend="numpy")
         assert len(buffer) == len(items)
     with ReplayReader(folder) as reader:
         assert {item.id: (item.priority, item.version) for item in reader.top(100)} == items

@@ -1,12 +1,18 @@
 """Proportional sampling: sums, draws, edges."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.errors import ReplayError
+from replay.kernels import kernels_of
 from replay.sumtree import SumTree
+
+NO_NUMBA = pytest.mark.skipif(not find_spec("numba"), reason="numba is not installed")
+BACKENDS = ["numpy", pytest.param("numba", marks=NO_NUMBA)]
 
 
 def tree_of(priorities):
@@ -85,8 +91,28 @@ def test_frequencies_match_priorities():
     assert chi_squared < 49 + 5 * np.sqrt(2 * 49)  # mean and five deviations with 49 degrees of freedom
 
 
-def test_every_slot_under_a_heavy_tail_is_reached():
-    priorities = 10 ** np.random.default_rng(0).uniform(-3, 3, 1 << 17)
-    tree = tree_of(priorities)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_one_of_a_million_slots_under_a_heavy_tail_is_reached(backend):
+    priorities = 10 ** np.random.default_rng(0).uniform(-3, 3, 1_000_000)
+    tree = SumTree(1_000_000, kernels=kernels_of(backend))
+    tree.set(np.arange(1_000_000), priorities)
     middles = np.cumsum(priorities) - priorities / 2
-    assert (tree.draw(middles) == np.arange(1 << 17)).all()
+    drawn = np.concatenate([tree.draw(part) for part in np.array_split(middles, 20)])
+    assert (drawn == np.arange(1_000_000)).all()
+
+
+def test_numba_and_numpy_give_the_same_sums_and_draws():
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(0)
+    trees = [SumTree(70_000, with_smallest=True, kernels=kernels_of(name)) for name in ("numpy", "numba")]
+    for count in (70_000, 1, 500, 30_000, 500):
+        slots = rng.integers(0, 70_000, count)
+        priorities = np.where(rng.random(count) < 0.3, 0.0, rng.lognormal(0, 5, count))
+        for tree in trees:
+            tree.set(slots, priorities)
+        left, right = trees
+        assert np.array_equal(left._sums, right._sums)
+        assert left.smallest() == right.smallest() == left._sums[:70_000][left._sums[:70_000] > 0].min()
+        masses = np.append(rng.random(1000), 1.0) * left.total
+        assert np.array_equal(left.draw(masses), right.draw(masses))
+        assert (left.get(left.draw(masses)) > 0).all()
