@@ -133,9 +133,12 @@ class Arena:
             if gaps.sum() <= self.num_bytes // 8 + _LEAST_PAGE:
                 return
             full = gaps.copy()
-            full[self._current] = 0  # what is free at its end will be filled
+            if self._current >= 0:
+                full[self._current] = 0  # what is free at its end will be filled
             worst = int(full.argmax())
-            if full[worst] * 8 < sizes[worst]:
+            if full[worst] * 32 <= sizes[worst]:
+                if sizes[self._current] * 8 <= self.num_bytes:
+                    return
                 worst = self._current  # too large a page for what is left
             self._empty_page(worst)
 

@@ -3,10 +3,10 @@
     python tests/replay_kills.py FOLDER --kills 1000 --seed 7
 
 The process says on a pipe what it is about to do, and what came of it when the call has returned. A model in
-plain dictionaries does the same. After each kill the file must hold exactly what was acknowledged, or that and
-all of the one call that was under way; nothing else, and nothing by halves. Children are forked from here, so
-that one costs milliseconds. They are killed while they open, add, update, evict, drop, mark, go back, close,
-and while the log is copied.
+plain dictionaries does the same. After each kill the file must hold exactly what was acknowledged, or that
+and all of the one call that was under way; nothing else, and nothing by halves. Children are forked from
+here, so that one costs milliseconds. They are killed while they open, add, update, evict, drop, mark, go
+back, close, and while the log is copied.
 """
 
 import argparse

@@ -176,3 +176,21 @@ def test_the_programs_force_and_halt_by_place():
     assert program.ahead([0] * 5).draws == 1
     assert isinstance(EndsAt(3)([0] * 2), Draw)
     assert isinstance(EndsAt(3)([0] * 3), Halt)
+
+
+REPLAY = ["replay", "--entries=300", "--repeats=1", "--cycles=2", "--append=200", "--backend=numpy"]
+
+
+def test_bench_replay_reports_its_ratios_with_cpprb_and_without(capsys, tmp_path):
+    found = reported(capsys, tmp_path, *REPLAY, "--folder", str(tmp_path), "--cpprb=false")
+    floors = {"vs_floor_256", "vs_floor_1024", "append_nodes_per_s"}
+    assert found["ratios"].keys() == floors
+    assert found["figures"].keys() >= {"reopen_s", "unpack_us", "append_full_nodes_per_s", "cycle_64"}
+    assert found["figures"]["ram_bytes_per_node"] > found["figures"]["raw_bytes_per_node"] > 256 * 9
+    assert any("pip install" in note for note in found["notes"])
+    pytest.importorskip("cpprb")
+    found = reported(capsys, tmp_path, *REPLAY)
+    assert found["ratios"].keys() == floors | {"vs_cpprb_64", "vs_cpprb_256", "vs_cpprb_1024"}
+    assert all(isfinite(value) and value > 0 for value in found["ratios"].values())
+    assert list(tmp_path.glob("bench_replay_*")) == []
+    assert "folder must be one" in refused(capsys, *REPLAY, "--folder", str(tmp_path / "none"))

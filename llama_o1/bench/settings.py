@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Literal
 
 from llama_o1.errors import ConfigError
+from llama_o1.learn.settings import LearnerSettings
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
+from tree.search import SearchSettings
 
 # Every bench there is: `llama_o1/bench/NAME.py` runs it, a class below holds its settings.
 BENCHES = {
     "engine": "the local engine against transformers' generate, vLLM and itself under other conditions",
+    "train": "a learner step from tries against separate padded passes for policy and value",
     "replay": "the durable replay buffer against cpprb's in RAM and a plain copy of its payloads",
     "search": "a tree search against its engine's own rate and against a plain batch-1 loop",
 }
@@ -143,13 +146,46 @@ class SearchBench:
     """Problems searched by the batch-1 loop, one after the other."""
     slots: int = 64
     cache_mb: int = 1024
-    search: MethodSettings = field(default_factory=lambda: MethodSettings(budget_tokens=1280))
-    """Trees as large as those of configs/nano.yaml."""
+    search: MethodSettings = field(
+        default_factory=lambda: MethodSettings(budget_tokens=1280, stop_decided=False)
+    )
+    """Trees as large as those of configs/nano.yaml, grown as in self-play."""
     thoughts: ThoughtSettings = field(default_factory=ThoughtSettings)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
         _check_counts(self, ("repeats", "threads", "trees", "loop_trees", "slots", "cache_mb"))
+
+
+@dataclass(frozen=True)
+class TrainBench:
+    """`bench train`. The nodes are searched with the model that learns from them."""
+
+    repeats: int = 5
+    """Batches each learner takes a step on, in turn; a ratio is the median of the pairwise ones."""
+    threads: int = 1
+    """CPU threads of search and learners."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    model: BenchModel = field(default_factory=lambda: BenchModel(path="nano"))
+    trees: int = 48
+    """Problems searched for nodes, as many as in an iteration of configs/nano.yaml."""
+    slots: int = 64
+    search: MethodSettings = field(
+        default_factory=lambda: MethodSettings(
+            budget_tokens=1280, actions="model", tree=SearchSettings(simulations=64, max_children=4, follow=0)
+        )
+    )
+    """As in configs/nano.yaml."""
+    thoughts: ThoughtSettings = field(
+        default_factory=lambda: ThoughtSettings(path_budget=128, max_text=40, max_answer=24, calculator=True)
+    )
+    """As in configs/nano.yaml."""
+    learner: LearnerSettings = field(default_factory=lambda: LearnerSettings(batch_size=64))
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        _check_counts(self, ("repeats", "threads", "trees", "slots"))
 
 
 @dataclass(frozen=True)
@@ -181,7 +217,12 @@ class ReplayBench:
             raise ConfigError(f"folder must be one that is there, got {self.folder}")
 
 
-SETTINGS: dict[str, type[object]] = {"engine": EngineBench, "replay": ReplayBench, "search": SearchBench}
+SETTINGS: dict[str, type[object]] = {
+    "engine": EngineBench,
+    "replay": ReplayBench,
+    "search": SearchBench,
+    "train": TrainBench,
+}
 
 _ENGINE_COUNTS = (
     "repeats",
