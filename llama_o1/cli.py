@@ -24,6 +24,10 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
              llama-o1 sft --config configs/nano_coldstart.yaml
   verify   check on your own model that packing is exact and that engine and learner agree
              llama-o1 verify --config configs/nano.yaml
+  grade    check answers, or a problem set's gold answers, with the answer checker
+             llama-o1 grade --pairs FILE.jsonl
+  curate   list what training problems share with held-out ones
+             llama-o1 curate overlap TRAIN EVAL
   bench    measure speed against others, as ratios taken in one run
              llama-o1 bench engine
 
@@ -77,7 +81,7 @@ def _refuse(message: str) -> int:
     return 2
 
 
-COMMANDS = ("train", "search", "inspect", "init", "sft", "verify", "bench")
+COMMANDS = ("train", "search", "inspect", "init", "sft", "verify", "grade", "curate", "bench")
 _HOW_TO_GO_ON = {"train": "; nothing acknowledged is lost: go on by the same command with `--resume true`"}
 
 

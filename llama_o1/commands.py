@@ -160,6 +160,43 @@ def verify(arguments: list[str]) -> int:
     return int(any(case["verdict"] == "fail" for case in cases))
 
 
+def grade(arguments: list[str]) -> int:
+    """`llama-o1 grade`: the answer checker on one's own data; 1 when a gold answer fails against itself."""
+    from llama_o1.tasks.grade import GradeSettings
+    from llama_o1.tasks.grade import grade as graded
+
+    words = "Check answers (--pairs) or the gold answers of problems (--problems), one JSON line a case."
+    settings = build(GradeSettings, parse(parser_of("grade", words, GradeSettings), arguments))
+    failed = 0
+    for row in graded(settings):
+        failed += row["verdict"] != "correct"
+        _print(json.dumps(row))
+    return 1 if failed and settings.problems else 0
+
+
+def curate(arguments: list[str]) -> int:
+    """`llama-o1 curate overlap`: word n-grams that two problem sets share."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _print("usage: llama-o1 curate overlap TRAIN EVAL [--words 8] [--column question]")
+        return 0 if arguments else 2
+    if arguments[0] != "overlap":
+        raise ConfigError(f"no curation {arguments[0]!r}; there is overlap")
+    parser = parser_of("curate overlap", "List pairs of problems that share words in a row.")
+    parser.add_argument("train", type=str, help="a problem set or a JSONL file")
+    parser.add_argument("eval", type=str, help="a problem set or a JSONL file")
+    parser.add_argument("--words", type=int, default=8, help="how many in a row")
+    parser.add_argument("--column", type=str, default="question", help="where a file keeps its questions")
+    given = parse(parser, arguments[1:])
+    if given.words < 1:
+        raise ConfigError(f"words must be at least 1, got {given.words}")
+    from llama_o1.tasks.overlap import overlaps, questions
+
+    train, held = questions(given.train, "train", given.column), questions(given.eval, "test", given.column)
+    for found in overlaps(train, held, given.words):
+        _print(json.dumps(found._asdict(), ensure_ascii=False))
+    return 0
+
+
 def bench(arguments: list[str]) -> int:
     """`llama-o1 bench`: speed, as ratios measured in one run."""
     from llama_o1.bench.settings import BENCHES, SETTINGS

@@ -11,6 +11,7 @@ import re
 from typing import NamedTuple
 
 MAX_ANSWER_CHARS = 500
+MAX_WORDS = 60  # of a text that is an answer itself; a matrix has many
 
 
 class Declared(NamedTuple):
@@ -39,13 +40,24 @@ def find_declared(text: str, *, answer_is: bool = False, bare: bool = False) -> 
         found = _after_hashes(text)
     if found is None and answer_is:
         found = _after_words(text)
-    if found is None and bare and text.strip() and "\\boxed" not in text and "####" not in text:
+    if found is None and bare and _is_bare(text.strip()):
         found = Declared(text.strip())
     if found is None:
         return Declared(None, "none declared")
     if found.answer is not None and len(found.answer) > MAX_ANSWER_CHARS:
         return Declared(None, "too long")
     return found
+
+
+def _is_bare(text: str) -> bool:
+    """Whether a text without a declaration may be an answer itself: one line of few words."""
+    is_broken = "\\boxed" in text or "####" in text
+    return (
+        0 < len(text) <= MAX_ANSWER_CHARS
+        and "\n" not in text
+        and not is_broken
+        and len(text.split()) <= MAX_WORDS
+    )
 
 
 def without_thinking(text: str) -> str:
@@ -75,10 +87,10 @@ _THINKING = re.compile(
 _HASH_LINE = re.compile(r"^[ \t]{0,8}####(?!#)([^\n]*)$", re.MULTILINE)
 _BRACE = re.compile(r"\\boxed\s?\{|\\[{}]|[{}]")
 _ANSWER_IS = re.compile(
-    r"\banswer[ \t*_]{0,4}(?:(?P<denied>is(?: definitely)? not\b|isn['’]t\b)|(?:is|was|=)[ \t]{0,4}:?|:)"
-    r"(?P<answer>[^\n]*)",
+    r"\banswer[ \t*_]{0,4}(?:(?P<denied>is(?: definitely)? not\b|isn['’]t\b)|(?:is|was|=)[ \t]{0,4}:?|:)",
     re.IGNORECASE,
 )
+_WRITTEN = re.compile(r"[ \t*:]{0,9}[^\s*:]")
 _NOT_SPACE = re.compile(r"\S")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$|[\"”*])|;")
 _DENIED_BEFORE = re.compile(
@@ -168,10 +180,11 @@ def _after_words(text: str) -> Declared | None:
     """What follows the last "answer is" up to the end of the sentence."""
     last = None
     for match in _ANSWER_IS.finditer(text):
-        if match["answer"].strip(" *:"):
+        if match["denied"] or _WRITTEN.match(text, match.end()):
             last = match
     if last is None:
         return None
     if last["denied"]:
         return Declared(None, "negated")
-    return Declared(_SENTENCE_END.split(last["answer"], maxsplit=1)[0].strip(" *:\t"))
+    line = text[last.end() :].partition("\n")[0]
+    return Declared(_SENTENCE_END.split(line, maxsplit=1)[0].strip(" *:\t"))

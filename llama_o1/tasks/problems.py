@@ -65,7 +65,7 @@ def load_problems(
     elif Path(name).is_dir() or _is_hub_name(name):
         rows = _dataset_rows(name, split)
     elif Path(name).is_file():
-        rows = _jsonl_rows(Path(name))
+        rows = jsonl_rows(Path(name))
     else:
         raise ProblemError(_unknown(name))
     return _collect(rows, _Source(Path(name).name.partition(".")[0], split, columns), limit, skip_bad_lines)
@@ -89,7 +89,9 @@ class _Source(NamedTuple):
     columns: _Columns
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """One row of a source."""
+
     where: str  # for messages: "problems.jsonl, line 3"
     fields: Mapping[str, Any] | None  # None: it cannot be read, see `fault`
     fault: str = ""
@@ -108,12 +110,12 @@ def _masked(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def _stored_rows(name: str, split: str) -> Iterator[_Row]:
+def _stored_rows(name: str, split: str) -> Iterator[Row]:
     """Rows of a built-in set that belong to a split."""
     if name == "gsm8k":
-        rows = _jsonl_rows(_BUILTIN / f"gsm8k_{'test' if split == 'test' else 'train'}.jsonl.gz")
+        rows = jsonl_rows(_BUILTIN / f"gsm8k_{'test' if split == 'test' else 'train'}.jsonl.gz")
     else:
-        rows = _jsonl_rows(_BUILTIN / f"{name}.jsonl.gz")
+        rows = jsonl_rows(_BUILTIN / f"{name}.jsonl.gz")
     for row in rows:
         if row.fields is not None and _stored_split(name, row.fields, split) == split:
             yield row
@@ -132,7 +134,7 @@ def _stored_split(name: str, fields: Mapping[str, Any], wanted: str) -> str:
     return split_of(_masked(" ".join(story[:-1] or story)))
 
 
-def _jsonl_rows(path: Path) -> Iterator[_Row]:
+def jsonl_rows(path: Path) -> Iterator[Row]:
     """The lines of a JSONL file that are not blank."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
@@ -143,18 +145,18 @@ def _jsonl_rows(path: Path) -> Iterator[_Row]:
         raise ProblemError(f"problem file {path} cannot be read: {error}") from error
 
 
-def _jsonl_row(where: str, line: bytes) -> _Row:
+def _jsonl_row(where: str, line: bytes) -> Row:
     try:
         # Numbers with a point stay text, so that a gold answer of 2.50 is exact.
         fields = json.loads(line.decode("utf-8-sig"), parse_float=str, parse_constant=str)
     except (ValueError, RecursionError) as error:
-        return _Row(where, None, f"not a line of JSON in UTF-8: {error}")
+        return Row(where, None, f"not a line of JSON in UTF-8: {error}")
     if not isinstance(fields, dict):
-        return _Row(where, None, f"expected a JSON object, found {type(fields).__name__}")
-    return _Row(where, fields)
+        return Row(where, None, f"expected a JSON object, found {type(fields).__name__}")
+    return Row(where, fields)
 
 
-def _dataset_rows(name: str, split: str) -> Iterator[_Row]:
+def _dataset_rows(name: str, split: str) -> Iterator[Row]:
     """Rows of a dataset folder or of a dataset on the Hugging Face hub."""
     try:
         import datasets
@@ -177,10 +179,10 @@ def _dataset_rows(name: str, split: str) -> Iterator[_Row]:
             raise ProblemError(f"dataset {name} has no {split} split; it has {', '.join(found)}")
         found = found[names[0]]
     for number, fields in enumerate(found, start=1):
-        yield _Row(f"{name}, row {number}", fields)
+        yield Row(f"{name}, row {number}", fields)
 
 
-def _collect(rows: Iterable[_Row], source: _Source, limit: int | None, skip_bad_lines: bool) -> Loaded:
+def _collect(rows: Iterable[Row], source: _Source, limit: int | None, skip_bad_lines: bool) -> Loaded:
     """Problems of the rows until there are `limit`."""
     problems: list[Problem] = []
     num_skipped = 0
@@ -209,12 +211,12 @@ def _problem(fields: Mapping[str, Any], source: _Source, number: int) -> Problem
     question = _text(fields, source.columns.question, "question_column")
     written = _text(fields, source.columns.answer, "answer_column")
     answer = declared_answer(written) or written
-    kind = _kind(fields, answer)
+    kind = answer_kind(fields, answer)
     solution = fields.get(source.columns.solution)
     if not isinstance(solution, str):
         solution = written
     num_steps, steps = worked_steps(solution, answer)
-    numbers, target = _numbers_and_target(fields) if kind == "expression" else ((), None)
+    numbers, target = numbers_and_target(fields) if kind == "expression" else ((), None)
     return Problem(
         id=str(fields.get("id", f"{source.name}-{number}")),
         question=question,
@@ -245,7 +247,7 @@ def _text(fields: Mapping[str, Any], column: str, option: str) -> str:
     return text
 
 
-def _kind(fields: Mapping[str, Any], answer: str) -> AnswerKind:
+def answer_kind(fields: Mapping[str, Any], answer: str) -> AnswerKind:
     """The kind a row names, else what its fields show."""
     for kind in get_args(AnswerKind):
         if kind in (fields.get("kind"), fields.get("answer_type")):
@@ -256,7 +258,7 @@ def _kind(fields: Mapping[str, Any], answer: str) -> AnswerKind:
     return "choice" if "options" in fields and re.fullmatch(r"\(?[A-Za-z]\)?", answer) else "number"
 
 
-def _numbers_and_target(fields: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
+def numbers_and_target(fields: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
     """What an expression must use and come to."""
     numbers, target = fields.get("numbers"), fields.get("target")
     if not isinstance(numbers, list) or not numbers or not all(type(n) is int for n in numbers):

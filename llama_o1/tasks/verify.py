@@ -79,7 +79,9 @@ def check_gold(problems: Iterable[Problem]) -> list[Problem]:
 
 _GOLD_CHOICE = re.compile(r"\(([A-Za-z])\)|[A-J]")
 _NEGATED = re.compile(
-    r"\\?(?:not\b|neq?\b|ne\b)|(?:it(?:'s| is)|this is|is|isn't|definitely) not\b|isn't\b", re.IGNORECASE
+    r"\\?(?:not\b|neq?\b|ne\b)|(?:it(?:'s| is)|this is|(?:the )?answer is|is|definitely) not\b"
+    r"|(?:\w+ ){0,3}isn't\b",
+    re.IGNORECASE,
 )
 _CHOICE = re.compile(
     r"(?:(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)\s*(?:is|:)?\s+)?"
