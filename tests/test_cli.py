@@ -174,6 +174,7 @@ def test_a_search_prints_its_answer_and_writes_json_and_one_offline_page(capsys,
     assert {"problem", "answer", "confidence", "tokens_used", "seconds", "nodes"} <= row.keys()
     wanted = {"id", "parent", "action", "text", "visits", "value", "prior", "terminal"}
     assert all(wanted <= node.keys() for node in row["nodes"])
+    assert "".join(text for text, _ in row["nodes"][0]["pieces"]).endswith(f"{PROBLEM}<end_of_thought>")
     assert row["tokens_used"] <= 250
     assert {"occupancy", "cache_hit", "tokens_per_s", "sampled_tokens"} <= row["engine"].keys()
     assert f"slots {row['engine']['occupancy']:.0%} busy" in printed

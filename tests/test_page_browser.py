@@ -335,6 +335,13 @@ def test_ten_thousand_thoughts_keep_the_document_small(opened):
     assert page.evaluate("now.lines.length") == 10_000
 
 
+def test_budget_marks_of_every_family_are_told_in_words(opened):
+    text = "a<remaining>3/4</remaining>b<remaining>32</remaining>c"
+    page = opened([a_row(make_tree((0, "expand", text, {})))], "#1/10")
+    told = page.locator(".card.chosen .chip").evaluate_all("chips => chips.map(chip => chip.title)")
+    assert told == ["3/4 of the budget left", "32 tokens of the budget left"]
+
+
 def test_a_long_path_shows_its_end_and_the_rest_when_asked(opened):
     page = opened(
         [a_row(make_tree(*((depth, "expand", f"step {depth}", {}) for depth in range(40))))], "#1/400"

@@ -142,6 +142,11 @@ def test_inspect_prints_a_tree_or_writes_two_to_a_page(run, tmp_path, capsys):
     assert data["compare"] == [0, 1]
 
 
+def test_inspect_names_a_file_that_is_not_there(tmp_path, capsys):
+    assert main(["inspect", str(tmp_path / "nowhere.jsonl")]) == 2
+    assert "there is no" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
