@@ -77,7 +77,7 @@ def inspect(arguments: list[str]) -> int:
     parser.add_argument(
         "--compare", type=str | None, help="show another tree beside it; PATH:NAME is elsewhere"
     )
-    parser.add_argument("--html", type=str | None, help="write one offline page with the trees to this file")
+    parser.add_argument("--html", type=str | None, help="write an offline page: nodes, or trees")
     parser.add_argument(
         "--plain", type=bool, nargs="?", const=True, default=False, help="ASCII without colours, for logs"
     )
@@ -91,6 +91,8 @@ def inspect(arguments: list[str]) -> int:
     parser.add_argument(
         "--export", nargs=2, type=str, metavar=("KIND", "FILE"), help="sft, prm, dpo or jsonl: a data set"
     )
+    parser.add_argument("--serve", action="store_true", help="the page, live, for this machine's browser")
+    parser.add_argument("--port", type=int, default=0, help="of --serve; 0: any that is free")
     parser.add_argument("--tokenizer", type=str | None, help="a tokenizer.json; the run's own unless told")
     given = parse(parser, arguments)
     folder = Path(given.folder)
@@ -98,13 +100,13 @@ def inspect(arguments: list[str]) -> int:
         raise RunError(f"there is no {folder}; give a run folder, a replay folder or a file of trees")
     if folder.is_file() or given.tree is not None or given.compare is not None:
         return _show_trees(folder, given.tree, given.compare, given.html, plain=given.plain)
-    if given.html is not None:
-        raise ConfigError("--html is for trees; give --tree ITERATION/NUMBER with it")
-    _check_writable([Path(given.export[1])] if given.export else [])
+    outputs = [given.html, given.export[1] if given.export else None]
+    _check_writable([Path(output) for output in outputs if output is not None])
     from llama_o1.inspection import inspect_run
 
     for line in inspect_run(given):
         _print(line)
+        sys.stdout.flush()  # what is served goes on
     return 0
 
 

@@ -6,16 +6,23 @@ Loads no torch and no transformers.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
-from llama_o1.errors import RunError
+from llama_o1.errors import RecordError, RunError
 from llama_o1.format import tokens as t
-from llama_o1.play.pieces import Decode
+from llama_o1.play.pieces import Decode, pieces
+from llama_o1.run import write_lines, write_whole
 from llama_o1.saved import saved_tree
+from llama_o1.shown import page_of
+from replay.experience import Experience
+
+MOST_TREE_PAGES = 500  # beside one page of nodes
 
 _THOUGHT = re.compile(rf"{t.START_OF_THOUGHT}(.*?){t.END_OF_THOUGHT}", re.DOTALL)
 _SPECIAL = re.compile("|".join(map(re.escape, t.SPECIAL_TOKENS)))
@@ -30,6 +37,12 @@ def inspect_run(asked: Any) -> Iterator[str]:
     decode = texts.decode if texts else None
     if asked.export is not None:
         yield _export(folder, asked, texts)
+        return
+    if asked.html is not None:
+        yield from _html(folder, asked, texts)
+        return
+    if asked.serve:
+        yield from _serve(folder, asked, texts)
         return
     if asked.node is not None:
         yield render_node(folder, asked.node, decode, lineage_of(folder))
@@ -46,7 +59,6 @@ def inspect_run(asked: Any) -> Iterator[str]:
 
 
 def _export(folder: Path, asked: Any, texts: RunTexts | None) -> str:
-    from llama_o1.run import write_lines
     from replay.inspect.export import export
     from replay.inspect.query import ReplayReader
 
@@ -55,6 +67,83 @@ def _export(folder: Path, asked: Any, texts: RunTexts | None) -> str:
         lines = export(reader, kind, texts, where=asked.where, sort=asked.sort, limit=asked.limit)
         num_lines = write_lines(Path(file), lines)
     return f"wrote {num_lines:,} lines to {file}"
+
+
+def _html(folder: Path, asked: Any, texts: RunTexts | None) -> Iterator[str]:
+    """Write the page of the nodes, and the trees of the first of them beside it."""
+    from replay.inspect.page import MOST_ROWS, offline_page
+    from replay.inspect.query import ReplayReader
+
+    file = Path(asked.html)
+    limit = MOST_ROWS if asked.limit is None else asked.limit
+    with ReplayReader(folder) as reader:
+        ids = [item.id for item in reader.top(min(limit, MOST_ROWS), asked.sort, asked.where)]
+        trees = _tree_pages(folder, reader.trees_of(ids), file)
+        page = offline_page(
+            reader, texts, ids, where=asked.where, sort=asked.sort, sample=asked.sample, trees=trees
+        )
+        left_out = len(reader.ids(asked.where)) - len(ids)
+    write_whole(file, page)
+    yield f"wrote {file}: {len(ids):,} nodes, {left_out:,} left out"
+    if trees:
+        yield f"wrote {_beside(file)}: {len(trees):,} trees, linked from the nodes; keep it beside the page"
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.stem}.trees")
+
+
+def _tree_pages(folder: Path, names: Sequence[str], file: Path) -> dict[str, str]:
+    """Write the pages of these trees, the first MOST_TREE_PAGES of them; the address of each by its name."""
+    addresses: dict[str, str] = {}
+    for name in names:
+        if len(addresses) == MOST_TREE_PAGES:
+            break
+        row = _saved(folder, name)
+        if row is None:
+            continue
+        beside = _beside(file)
+        beside.mkdir(exist_ok=True)
+        page = f"{name.replace('/', '-')}.html"  # of digits and one slash, as a saved tree's name is
+        page_of([row], beside / page)
+        addresses[name] = f"{quote(beside.name)}/{page}#1"
+    return addresses
+
+
+def _tree_page(folder: Path) -> Callable[[str], str]:
+    """Makes the page of a tree by its name."""
+    from replay.errors import ReplayError
+    from tree.page import html_page
+
+    def made(name: str) -> str:
+        row = _saved(folder, name)
+        if row is None:
+            raise ReplayError(f"no tree {name[:40]!r} in {folder}")
+        return html_page([row], f"Tree {name}")
+
+    return made
+
+
+def _saved(folder: Path, name: str) -> dict[str, Any] | None:
+    """The tree of this name with its tokens; None: the run has not kept it."""
+    if not re.fullmatch(r"\d{1,9}/\d{1,9}", name, re.ASCII):
+        return None
+    try:
+        return saved_tree(_run_of(folder), name, decoder_of)
+    except (RunError, RecordError):
+        return None
+
+
+def _serve(folder: Path, asked: Any, texts: RunTexts | None) -> Iterator[str]:
+    """Serve the page until Ctrl-C."""
+    from replay.inspect.serve import InspectServer
+
+    has_trees = (_run_of(folder) / "trees").is_dir()
+    tree_page = _tree_page(folder) if has_trees else None
+    with InspectServer(folder, texts, tree_page, port=asked.port, sample=asked.sample) as server:
+        yield f"serving {folder} at {server.address} (this machine only, read-only); Ctrl-C stops it"
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 class RunTexts:
@@ -76,6 +165,13 @@ class RunTexts:
     def decode_all(self, rows: list[list[int]]) -> list[str]:
         """The text of many rows of ids."""
         return [str(text) for text in self._tokenizer.decode_batch(rows, skip_special_tokens=False)]
+
+    def pieces(self, experience: Experience) -> Sequence[tuple[str, float | None]]:
+        """A node's own tokens as text, each with its log-prob; None where it was forced."""
+        e = experience
+        pairs = zip(e.logprobs.tolist(), e.sampled.tolist(), strict=True)
+        drawn = [logprob if sampled else None for logprob, sampled in pairs]
+        return list(pieces(self.decode, e.context.tolist(), e.ids.tolist(), drawn))
 
     def thoughts(self, ids: list[int]) -> list[str]:
         """The texts of the thoughts in these ids, plain: no tags, marks or ratings. The root's is first."""

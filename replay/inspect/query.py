@@ -198,6 +198,12 @@ class ReplayReader:
             groups[-1].append(node_id)
         return groups
 
+    def trees_of(self, ids: Sequence[int]) -> list[str]:
+        """Names of the trees of these live items, in the order they first come."""
+        found = "SELECT id, tree FROM items WHERE id IN (SELECT value FROM json_each(?))"
+        names = dict(self._ask(found, (json.dumps(list(ids)),)))
+        return list(dict.fromkeys(names[i] for i in ids if i in names))
+
     def columns(self, ids: Int64, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:  # [N] -> [N] each
         """Columns of live ids in id order; text as objects, an outcome that is not there as NaN."""
         stored = [known_column(name) for name in names if name not in ("priority", "draws")]
