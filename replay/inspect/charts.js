@@ -6,6 +6,8 @@ const CHARTS = {
   num_tokens: "tokens", num_context: "context tokens", version: "weights version", age: "age in versions", draws: "draws",
 };
 
+const WHOLE = ["num_tokens", "num_context", "version", "age", "draws"]; // bins end one past the last number
+
 function drawCharts() {
   const { histograms, spreads, by_value } = now.overview;
   const drawn = [];
@@ -28,10 +30,10 @@ function chart({ name, edges, counts }, spread) {
   });
   bars.setAttribute("role", "img");
   bars.setAttribute("aria-label", spread ? `${CHARTS[name]}: least ${number(spread.least)}, median ${number(spread.median)}, most ${number(spread.most)}` : CHARTS[name]);
-  const isWhole = ["num_tokens", "num_context", "version", "age", "draws"].includes(name);
   const ends = element("div", "ends");
   const middle = spread ? `median ${number(spread.median)}` : "";
-  ends.append(element("span", "", number(edges[0])), element("span", "", middle), element("span", "", number(isWhole ? edges.at(-1) - 1 : edges.at(-1))));
+  ends.append(element("span", "", number(WHOLE.includes(name) && spread ? spread.least : edges[0])), element("span", "", middle),
+    element("span", "", number(WHOLE.includes(name) && spread ? spread.most : edges.at(-1))));
   card.append(title, bars, ends);
   return card;
 }

@@ -41,6 +41,7 @@ _READ = (
     "action",
 )
 _SPREAD = (
+    "version",
     "age",
     "priority",
     "draws",

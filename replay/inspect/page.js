@@ -3,12 +3,14 @@
 // Texts of a model are only ever set as text.
 
 const $ = (id) => document.getElementById(id);
-const LIVE_ROWS = 5000, LOOK_AGAIN_MS = 10000, FORCED = null;
+const LIVE_ROWS = 2000, LOOK_AGAIN_MS = 10000, FORCED = null;
 const ACTIONS = ["problem", "expand", "divide", "critic", "refine", "conclude"];
+const GRADED = { right: "outcome >= 1", wrong: "outcome <= 0", none: "outcome IS NULL", "partly right": "outcome > 0 AND outcome < 1" };
 const OUTCOMES = { right: "✓ right", wrong: "✗ wrong", none: "no answer" };
 const held = JSON.parse($("data").textContent); // null: a server is asked
 const wish = { query: "", where: "", actions: new Set(), outcomes: new Set(), sort: "priority", descending: true };
 let now = null; // overview, columns of the nodes, the places of those on show in order
+let fetching = 0; // number of the newest question
 let looked = ""; // of the overview that is drawn: nothing has changed while it stays the same
 
 listen();
@@ -27,6 +29,7 @@ function show(overview, nodes) {
   const chosen = now?.chosen == null ? null : now.nodes.id[now.chosen];
   now = { overview, nodes, places: [], chosen: null, lower: null, byNode: null };
   now.count = nodes.id.length;
+  now.isPart = !held && wish.actions.size + wish.outcomes.size > 0;
   drawHeader();
   drawCharts();
   buildFilters();
@@ -73,13 +76,13 @@ async function ask(path, parameters) {
 }
 
 async function fetchAll(always) {
-  const asked = { where: wish.where };
+  const asked = { where: wish.where }, turn = ++fetching;
   try {
     const overview = await ask("overview.json", asked);
     const is = JSON.stringify(overview);
     if (is === looked && !always) return;
-    const nodes = await ask("nodes.json", { ...asked, sort: `${wish.sort} ${wish.descending ? "desc" : "asc"}`, limit: LIVE_ROWS });
-    if (asked.where !== wish.where) return; // a later question is on its way
+    const nodes = await ask("nodes.json", { where: condition(), sort: `${wish.sort} ${wish.descending ? "desc" : "asc"}`, limit: LIVE_ROWS });
+    if (turn !== fetching) return; // a later question is on its way
     looked = is;
     $("where").removeAttribute("aria-invalid");
     show(overview, nodes);
@@ -87,6 +90,21 @@ async function fetchAll(always) {
     $("where").setAttribute("aria-invalid", "true");
     $("notes").textContent = String(error.message);
   }
+}
+
+// The condition in the box and the chosen filters, in the words of --where.
+function condition() {
+  const quoted = [...wish.actions].map((action) => `'${action.replaceAll("'", "''")}'`);
+  const graded = [...wish.outcomes].map((outcome) => GRADED[outcome]);
+  const parts = [wish.where, quoted.length ? `action IN (${quoted.join(", ")})` : "", graded.join(" OR ")].filter(Boolean);
+  return parts.length > 1 ? parts.map((part) => `(${part})`).join(" AND ") : parts.join("");
+}
+
+const leavesOut = () => !held && (now.overview.num_matching > now.count || now.isPart);
+
+function refine() {
+  if (leavesOut()) fetchAll(true); // the first that fit are not all here
+  else sift();
 }
 
 // ---- what is on show
@@ -106,7 +124,7 @@ function sift() {
   now.places = places;
   order();
   $("clear").hidden = !asked;
-  $("hits").textContent = asked ? `${number(places.length)} of ${number(now.count)}` : `${number(now.count)} nodes`;
+  $("hits").textContent = asked && !now.isPart ? `${number(places.length)} of ${number(now.count)}` : `${number(now.count)} nodes`;
   drawTable();
 }
 
@@ -154,7 +172,8 @@ function drawHeader() {
   if (overview.where) notes.push(`Only nodes where ${overview.where}.`);
   if (overview.is_sample) notes.push(`The charts are of ${number(overview.num_looked_at)} nodes spread evenly over ${number(overview.num_matching)}.`);
   const left = overview.num_matching - now.count;
-  if (left > 0) notes.push(`The table holds the first ${number(now.count)} nodes by ${held ? held.sort : wish.sort}; ${number(left)} are left out.`);
+  if (now.isPart && now.count >= LIVE_ROWS) notes.push(`The table holds the first ${number(now.count)} of the chosen nodes by ${wish.sort}.`);
+  else if (left > 0 && !now.isPart) notes.push(`The table holds the first ${number(now.count)} nodes by ${held ? held.sort : wish.sort}; ${number(left)} are left out.`);
   $("notes").textContent = notes.join(" ");
 }
 
@@ -172,6 +191,7 @@ function buildFilters() {
 
 function filters(which, pairs, groups) {
   const scale = now.overview.is_sample ? now.overview.num_matching / now.overview.num_looked_at : 1;
+  const focused = [...$(which).children].indexOf(document.activeElement);
   $(which).replaceChildren(...pairs.map(([name, words], i) => {
     const button = element("button", "", words);
     button.type = "button";
@@ -181,10 +201,11 @@ function filters(which, pairs, groups) {
     button.addEventListener("click", () => {
       if (!wish[which].delete(name)) wish[which].add(name);
       button.setAttribute("aria-pressed", wish[which].has(name));
-      sift();
+      refine();
     });
     return button;
   }));
+  $(which).children[focused]?.focus();
 }
 
 function element(tag, style, words) {
@@ -199,7 +220,7 @@ function clearWishes() {
   wish.actions.clear();
   wish.outcomes.clear();
   buildFilters();
-  sift();
+  refine();
 }
 
 function listen() {

@@ -73,13 +73,14 @@ function above(place) {
   }
   const line = new Set();
   for (let at = now.byNode.get(key(place, nodes.parent[place])); at !== undefined && !line.has(at); at = now.byNode.get(key(at, nodes.parent[at]))) line.add(at);
-  return [...line].reverse().map((at) => ({ id: nodes.id[at], action: text("action", at), text: nodes.text?.[at] ?? null, value: nodes.value[at], value_target: nodes.value_target[at] }));
+  return [...line].reverse().map((at) => ({ id: nodes.id[at], action: text("action", at), text: nodes.text?.[at] ?? null, value: nodes.value[at], value_target: nodes.value_target[at], parent: nodes.parent[at] }));
 }
 
 function path(line, place) {
   const { nodes } = now;
   const own = { id: nodes.id[place], action: text("action", place), text: nodes.text?.[place] ?? null, value: nodes.value[place], value_target: nodes.value_target[place], chosen: true };
   const list = element("ol", "path");
+  if ((line[0]?.parent ?? nodes.parent[place]) !== 0) list.append(element("li", "id", "… what lies above is not here"));
   for (const one of [...line, own]) {
     const item = element("li", one.chosen ? "chosen" : "");
     item.append(element("small", "", `${number(one.value, 2)} → ${number(one.value_target, 2)}`));

@@ -21,7 +21,7 @@ from replay.inspect.page import Pieces, live_page, node_json, nodes_json, overvi
 from replay.inspect.query import ReplayReader
 
 LOOPBACK = "127.0.0.1"
-MOST_ROWS = 5_000  # of one answer
+MOST_ROWS = 2_000  # of one answer
 TreePage = Callable[[str], str]  # the page of a tree by its name; ReplayError when there is none
 
 Answer = tuple[HTTPStatus, str, bytes]

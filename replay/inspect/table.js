@@ -43,8 +43,7 @@ function sortBy(name) {
   buildColumns();
   $("columns").querySelector("[aria-sort] button").focus();
   $("table").scrollTop = 0;
-  if (!held && now.overview.num_matching > now.count) fetchAll(true); // the first by another column are others
-  else sift();
+  refine();
 }
 
 function move(step) {
@@ -103,7 +102,9 @@ function words(place) {
     cell.textContent = `${text("problem", place)}, tree ${text("tree", place)}, node ${now.nodes.node[place]}`;
     return cell;
   }
-  marked(cell, plain(now.nodes.text[place]).slice(0, SNIPPET));
+  const said = plain(now.nodes.text[place]).slice(0, SNIPPET);
+  if (said) marked(cell, said);
+  else cell.append(element("span", "id", "ended at once"));
   return cell;
 }
 
