@@ -152,7 +152,6 @@ def test_inspect_names_a_file_that_is_not_there(tmp_path, capsys):
     [
         (("--tree", "1/0", "--compare", "1/1"), "different problems"),
         (("--compare", "1/1"), "give --tree too"),
-        (("--html", "page.html"), "give --tree"),
         (("--tree", "1/0", "--html", "nowhere/page.html"), "there is no folder"),
     ],
 )
