@@ -207,6 +207,7 @@ class Run:
     def _learn(self) -> None:
         """Learner steps on prioritized batches; priorities go back to the buffer."""
         config, iteration = self.config, self.progress.iteration
+        self.learner.mark_proximal()
         rng = np.random.default_rng([config.seed, iteration])
         beta = beta_at(iteration - 1, max(1, config.iterations - 1), config.replay.beta)
         dropped = self.replay.drop_older_than(iteration - 1 - config.replay.max_lag)

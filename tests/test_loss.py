@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from llama_o1.learn.loss import Weights, combine, k3_kl, masked_mean, ppo_clip, value_cross_entropy, value_of
+from llama_o1.learn.loss import (
+    Weights,
+    combine,
+    entropy_of,
+    k3_kl,
+    masked_mean,
+    ppo_clip,
+    value_cross_entropy,
+    value_of,
+)
 from llama_o1.learn.pack import pack, split
 from replay.experience import Experience
 
@@ -66,6 +75,55 @@ def test_the_clip_holds_a_ratio_only_where_it_has_gone_far_enough(ratio, advanta
     assert found.approx_kl.item() == pytest.approx(ratio - 1 - math.log(ratio))
 
 
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "gradient"),
+    [
+        (5.0, -2.0, 6.0, 0.0),  # a bad token five times likelier: -r A = 10, bounded by 3 * 2
+        (2.0, -2.0, 4.0, 4.0),  # within the bound: as without it
+        (5.0, 2.0, -2.4, 0.0),  # a good one is held by the usual clip
+        (0.5, -2.0, 1.6, 0.0),
+    ],
+)
+def test_a_dual_clip_bounds_what_a_bad_token_costs(ratio, advantage, loss, gradient):
+    old = torch.tensor([[-3.0]])
+    new = (old + math.log(ratio)).requires_grad_()
+    found = ppo_clip(new, old, torch.tensor([advantage]), ALL, 0.2, dual_clip=3.0)
+    found.loss.sum().backward()
+    assert found.loss.item() == pytest.approx(loss)
+    assert new.grad.item() == pytest.approx(gradient)
+    assert found.clipped.item() == (gradient == 0)
+
+
+@pytest.mark.parametrize(
+    ("proximal", "step", "advantage", "loss", "gradient"),
+    [
+        (0.5, 1.1, 2.0, -1.1, -1.1),  # half as likely as when drawn: 0.5 * 1.1 * 2
+        (0.5, 1.5, 2.0, -1.2, 0.0),  # held at 0.5 * 1.2 * 2, although new / behaviour is 0.75 only
+        (2.0, 1.0, -1.0, 2.0, 2.0),  # twice as likely by now: no clip, although new / behaviour is 2
+    ],
+)
+def test_the_decoupled_loss_clips_against_recent_weights_and_weighs_by_behaviour(
+    proximal, step, advantage, loss, gradient
+):
+    behaviour = torch.tensor([[-2.0]])
+    recent = (behaviour + math.log(proximal)).requires_grad_()
+    new = (recent.detach() + math.log(step)).requires_grad_()
+    found = ppo_clip(new, behaviour, torch.tensor([advantage]), ALL, 0.2, proximal=recent)
+    found.loss.sum().backward()
+    assert found.loss.item() == pytest.approx(loss)
+    assert new.grad.item() == pytest.approx(gradient)
+    assert found.ratio.item() == pytest.approx(proximal * step)
+
+
+def test_with_the_behaviour_for_its_proximal_policy_the_decoupled_loss_is_the_usual_one():
+    old, new = torch.randn(3, 4), torch.randn(3, 4)
+    a, mask = torch.randn(3), torch.rand(3, 4) < 0.7
+    for usual, decoupled in zip(
+        ppo_clip(new, old, a, mask, 0.2), ppo_clip(new, old, a, mask, 0.2, proximal=old), strict=True
+    ):
+        torch.testing.assert_close(usual, decoupled)
+
+
 def test_forced_tokens_and_padding_change_neither_loss_nor_gradient():
     old = torch.tensor([[-1.0, -1.0, 0.0, 0.0]])
     new = torch.tensor([[-1.0, -0.5, -40.0, 3.0]], requires_grad=True)
@@ -107,6 +165,13 @@ def test_the_value_gradient_is_probability_minus_target():
     logits = torch.tensor([[0.0, 0.0]], requires_grad=True)
     value_cross_entropy(logits, torch.tensor([0.75])).sum().backward()
     assert logits.grad.tolist() == [[-0.25, 0.25]]
+
+
+def test_entropy_is_that_of_the_softmax():
+    # Probabilities 1/4 and 3/4; then eight equal ones, wherever their logits lie.
+    two = torch.tensor([[0.0, math.log(3.0)]])
+    assert entropy_of(two).item() == pytest.approx(0.25 * math.log(4) + 0.75 * math.log(4 / 3))
+    assert entropy_of(torch.full((1, 8), 50.0)).item() == pytest.approx(math.log(8), rel=1e-5)
 
 
 def test_k3_is_zero_at_the_reference_and_worked_out_beside_it():

@@ -135,3 +135,26 @@ def test_an_ungraded_conclusion_is_worth_the_models_own_value(mode):
     # node 2 against node 1: 0.8 - 0.6, or 0.8 less Q = (0.6 + 0.8) / 2
     expected = 0.8 - 0.7 if mode == "relative" else 0.8 - 0.6
     assert advantages(tree, mode=mode)[1] == pytest.approx(expected)
+
+
+def test_advantages_among_siblings_are_normalised_by_their_own_spread():
+    # mix 1: children of the root are worth Q1 and 0.3, of node 1 they are worth 1 and 0. Two values lie one
+    # standard deviation from their mean, whatever they are.
+    assert advantages(two_branches(), mode="siblings", mix=1) == pytest.approx([1, -1, 1, -1])
+
+
+def test_a_merged_sibling_counts_each_time():
+    tree = two_branches()
+    add(tree, 1, "t3", 0.8, 1.0)
+    # node 1's children are worth 1, 1 and 0: mean 2/3, variance (1/9 + 1/9 + 4/9) / 3 = 2/9
+    deviation = (2 / 9) ** 0.5
+    assert advantages(tree, mode="siblings", mix=0)[2:] == pytest.approx(
+        [1 / 3 / deviation, -2 / 3 / deviation]
+    )
+
+
+def test_siblings_that_are_worth_the_same_teach_nothing():
+    tree = grown((0, 0.5), (0, 0.5), (1, 0.7))
+    assert advantages(tree, mode="siblings", mix=1)[2] == 0.0  # an only child
+    tree = grown((0, 0.4), (0, 0.4), (0, 0.4))
+    assert advantages(tree, mode="siblings", mix=1) == [0, 0, 0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 from tree.node import Node, Tree
 
-AdvantageMode = Literal["relative", "tree", "gae"]
+AdvantageMode = Literal["relative", "tree", "gae", "siblings"]
 
 
 class Target(NamedTuple):
@@ -30,7 +31,9 @@ def targets(
     mean over siblings is close to zero. `tree`: Q(node) - V(parent). `gae` (Schulman et al. 2016,
     eq. 16, here over a tree): delta = r + discount * V(node) - V(parent), r the grade of a terminal
     (after which V is 0), plus discount * trace times the children's mean advantage, weighted by
-    visits. V(root), which has no rating, is Q(root).
+    visits. V(root), which has no rating, is Q(root). `siblings` (group normalisation, Shao et al. 2024,
+    DeepSeekMath, section 4.1.2, with a node's children for the group): value target less the siblings' mean,
+    over their standard deviation, merged thoughts counted each time; 0 where all siblings are worth the same.
     """
     values = [
         node.q if not graded else min(1.0, mix * node.q + (1 - mix) * total / graded)  # rounding goes past 1
@@ -38,6 +41,8 @@ def targets(
     ]
     if mode == "relative":
         advantages = [0.0] + [values[node.index] - values[node.parent] for node in tree.nodes[1:]]
+    elif mode == "siblings":
+        advantages = _among_siblings(tree, values)
     else:
         advantages = _tree_advantages(tree) if mode == "tree" else _gae(tree, discount, trace)
     return [None, *map(Target, values[1:], advantages[1:])]
@@ -64,6 +69,20 @@ def _baseline(node: Node) -> float:
 
 def _tree_advantages(tree: Tree) -> list[float]:
     return [0.0] + [node.q - _baseline(tree.nodes[node.parent]) for node in tree.nodes[1:]]
+
+
+def _among_siblings(tree: Tree, values: list[float]) -> list[float]:
+    advantages = [0.0] * len(tree.nodes)
+    for parent in tree.nodes:
+        children = [tree.nodes[i] for i in parent.children]
+        total = sum(child.count for child in children)
+        mean = sum(child.count * values[child.index] for child in children) / max(1, total)
+        squares = sum(child.count * (values[child.index] - mean) ** 2 for child in children)
+        deviation = math.sqrt(squares / max(1, total))
+        for child in children:
+            # Below a millionth a difference is rounding, which must not be blown up to 1.
+            advantages[child.index] = (values[child.index] - mean) / deviation if deviation > 1e-6 else 0.0
+    return advantages
 
 
 def _gae(tree: Tree, discount: float, trace: float) -> list[float]:

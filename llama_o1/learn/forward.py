@@ -1,6 +1,6 @@
 """What a model says of a batch: log-probs of the sampled tokens and the rating logits.
 
-Policy and value come from one forward pass. Knows no loss and no optimizer.
+Policy and value come from one forward pass. Knows no targets and no optimizer.
 Letters of a shape: node: one experience; own: its own tokens, padded; draw: one sampled token; vocab.
 """
 
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llama_o1.learn.ancestors import Ancestors, kind_for, seeing
+from llama_o1.learn.loss import entropy_of
 from llama_o1.learn.model import CausalLM, plain
 from llama_o1.learn.pack import Batch
 
@@ -44,7 +45,7 @@ def read(
     log_total = logits.logsumexp(dim=1)
     chosen = logits.gather(1, batch.targets[batch.sampled][:, None]).squeeze(1)
     with torch.set_grad_enabled(entropy_grad and torch.is_grad_enabled()):
-        entropy = log_total - ((logits - log_total[:, None]).exp() * logits).sum(dim=1)
+        entropy = entropy_of(logits)
     return Readout(_spread(batch, chosen - log_total), _spread(batch, entropy), rating)
 
 

@@ -2,6 +2,7 @@
 
 Policy losses look at sampled tokens only and take the mean per node, so neither padding, nor forced
 tokens, nor a node's length changes its weight; a node without sampled tokens adds 0.
+Advantages come with the experiences: tree/targets.py makes them, by mode.
 Letters of a shape: node: one experience; own: its own tokens, padded.
 """
 
@@ -17,9 +18,9 @@ class PolicyLoss(NamedTuple):
     """PPO-clip per node and, without gradient, how far the policy has moved."""
 
     loss: Float[Tensor, " node"]
-    ratio: Float[Tensor, " node"]  # mean of new / old probability; 1 for a node without sampled tokens
+    ratio: Float[Tensor, " node"]  # mean of new / behaviour probability; 1 for a node without sampled tokens
     clipped: Float[Tensor, " node"]  # share of tokens on which the clip holds back the gradient
-    approx_kl: Float[Tensor, " node"]  # k3 estimate of KL(old || new), nats a token
+    approx_kl: Float[Tensor, " node"]  # k3 estimate of KL(behaviour || new), nats a token
 
 
 def ppo_clip(
@@ -28,23 +29,41 @@ def ppo_clip(
     advantage: Float[Tensor, " node"],
     sampled: Bool[Tensor, "node own"],
     clip: float,
+    *,
+    dual_clip: float | None = None,
+    proximal: Float[Tensor, "node own"] | None = None,
 ) -> PolicyLoss:
     """Clipped surrogate -min(r A, clip(r) A), r = new / old, kept in 1 +- clip (Schulman et al. 2017, eq. 7).
 
-    Old is the behaviour policy as recorded, not the base model; both are at the sampling temperature.
+    Old is the behaviour policy as recorded, not the base model; all are at the sampling temperature.
+
+    `dual_clip` c > 1 (Ye et al. 2020, eq. 5): where A < 0 the surrogate is at least c A, so that a token that
+    became many times likelier does not pull without bound.
+
+    `proximal`: log-probs under recent weights, for data that older ones drew (Hilton et al. 2022, eq. 1,
+    decoupled objective): r = new / proximal is what is clipped, and each token counts proximal / old, without
+    gradient. We do not truncate that weight: replay drops what is too old.
     """
     log_ratio = torch.where(sampled, logprobs - old_logprobs, 0.0)
-    ratio = log_ratio.exp()
-    a = advantage[:, None]
-    held = ratio.clamp(1 - clip, 1 + clip)
-    loss = masked_mean(-torch.minimum(ratio * a, held * a), sampled)
+    if proximal is None:
+        log_step, weight = log_ratio, torch.ones_like(log_ratio)
+    else:
+        log_step = torch.where(sampled, logprobs - proximal, 0.0)
+        weight = torch.where(sampled, proximal - old_logprobs, 0.0).detach().exp()
+    r, a = log_step.exp(), advantage[:, None]
+    held = r.clamp(1 - clip, 1 + clip)
+    surrogate, binds = torch.minimum(r * a, held * a), held * a < r * a
+    if dual_clip is not None:
+        falls = (a < 0) & (surrogate < dual_clip * a)
+        surrogate, binds = torch.where(falls, dual_clip * a, surrogate), binds | falls
+    loss = masked_mean(-weight * surrogate, sampled)
     with torch.no_grad():
-        binds = (held * a < ratio * a).to(ratio.dtype)
+        ratio = log_ratio.exp()
         nothing_sampled = (~sampled.any(dim=1)).to(ratio.dtype)
         return PolicyLoss(
             loss=loss,
             ratio=masked_mean(ratio, sampled) + nothing_sampled,
-            clipped=masked_mean(binds, sampled),
+            clipped=masked_mean(binds.to(ratio.dtype), sampled),
             approx_kl=masked_mean(ratio - 1 - log_ratio, sampled),
         )
 
@@ -73,6 +92,12 @@ def k3_kl(
     """Estimate of KL(policy || reference), r - 1 - log r with r = reference / policy; at least 0."""
     log_ratio = torch.where(sampled, reference - logprobs, 0.0)
     return masked_mean(log_ratio.exp() - 1 - log_ratio, sampled)
+
+
+def entropy_of(logits: Float[Tensor, "draw vocab"]) -> Float[Tensor, " draw"]:
+    """Entropy of the softmax of each row, in nats: -sum p log p."""
+    logp = F.log_softmax(logits, dim=1)
+    return -(logp.exp() * logp).sum(dim=1)
 
 
 def masked_mean(values: Float[Tensor, "node own"], mask: Bool[Tensor, "node own"]) -> Float[Tensor, " node"]:

@@ -40,6 +40,10 @@ class LearnerSettings:
     max_grad_norm: float = 1.0
     clip: float = 0.2
     """Epsilon of PPO-clip."""
+    dual_clip: float | None = None
+    """Bound on how much a token with negative advantage counts (Ye et al. 2020, who take 3); null: none."""
+    decoupled: bool = False
+    """Clip against the weights that the iteration began with and weigh stale draws (Hilton et al. 2022)."""
     policy_weight: float = 1.0
     value_weight: float = 1.0
     kl_weight: float = 0.0
@@ -66,6 +70,9 @@ class LearnerSettings:
         _require(all(0 <= b < 1 for b in self.betas), "betas", "two numbers in [0, 1)", self.betas)
         _require(self.max_grad_norm > 0, "max_grad_norm", "above 0", self.max_grad_norm)
         _require(0 < self.clip < 1, "clip", "between 0 and 1", self.clip)
+        _require(
+            self.dual_clip is None or self.dual_clip > 1, "dual_clip", "above 1, or null", self.dual_clip
+        )
         for name in ("weight_decay", "policy_weight", "value_weight", "kl_weight", "entropy_weight"):
             weight = getattr(self, name)
             _require(_finite(weight) and weight >= 0, name, "at least 0", weight)

@@ -6,6 +6,7 @@ Letters of a shape: N experiences; T own tokens of one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +64,8 @@ class Learner:
             betas=settings.betas,
             weight_decay=settings.weight_decay,
         )
+        self._proximal: dict[str, Tensor] = {}
+        self.mark_proximal()
 
     def step(self, experiences: Sequence[Experience], weights: npt.NDArray[np.floating]) -> StepResult:
         """Learn once from the experiences, each loss times its importance weight; mean over the batch.
@@ -74,6 +77,11 @@ class Learner:
             raise ValueError(f"got {len(experiences)} experiences and {len(weights)} importance weights")
         with torch_threads(self.settings.threads):
             return self._step(experiences, weights)
+
+    def mark_proximal(self) -> None:
+        """Take the weights as they are for the proximal policy, until the next call; if settings want one."""
+        if self.settings.decoupled:
+            self._proximal = {name: p.detach().clone() for name, p in self._trainable.items()}
 
     def values(self, experiences: Sequence[Experience]) -> Float32:
         """The model's value of each experience, [N] in [0, 1]."""
@@ -151,8 +159,17 @@ class Learner:
     def _losses(self, batch: Batch, importance: Float[Tensor, " node"]) -> "_Figures":
         s = self.settings
         reference = self._reference(batch) if s.kl_weight > 0 else None
+        proximal = self._proximal_logprobs(batch) if s.decoupled else None
         new = self.read(batch, entropy_grad=s.entropy_weight > 0)
-        policy = ppo_clip(new.logprobs, batch.old_logprobs, batch.advantage, batch.sampled, s.clip)
+        policy = ppo_clip(
+            new.logprobs,
+            batch.old_logprobs,
+            batch.advantage,
+            batch.sampled,
+            s.clip,
+            dual_clip=s.dual_clip,
+            proximal=proximal,
+        )
         value = value_cross_entropy(new.rating, batch.value_target)
         kl = torch.zeros_like(value) if reference is None else k3_kl(new.logprobs, reference, batch.sampled)
         entropy = masked_mean(new.entropy, batch.sampled)
@@ -168,6 +185,22 @@ class Learner:
             approx_kl=policy.approx_kl,
             value_mean=value_of(new.rating),
         )
+
+    def _proximal_logprobs(self, batch: Batch) -> Float[Tensor, "node own"]:
+        with torch.no_grad(), self._as_marked():
+            return self.read(batch).logprobs
+
+    @contextmanager
+    def _as_marked(self) -> Iterator[None]:
+        """The model with the weights of `mark_proximal`."""
+        now = {name: p.data for name, p in self._trainable.items()}
+        for name, p in self._trainable.items():
+            p.data = self._proximal[name]
+        try:
+            yield
+        finally:
+            for name, p in self._trainable.items():
+                p.data = now[name]
 
     def _reference(self, batch: Batch) -> Float[Tensor, "node own"]:
         assert isinstance(self.model, PeftModel), "checked when the learner was made"
