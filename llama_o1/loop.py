@@ -66,6 +66,10 @@ class Run:
     def __init__(self, config: RunConfig) -> None:
         """Check and load everything before the first token is spent."""
         self.config = config
+        if config.search.method == "line":
+            raise RunError(
+                "search.method line writes no ratings to learn from; train by a tree, or by lines of thoughts"
+            )
         self.held_out = held_out(config)
         for wanted in config.problems:
             select(replace(wanted, limit=1), "train", config.columns, config.skip_bad_lines)

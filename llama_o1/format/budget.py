@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from llama_o1.errors import ConfigError
+from llama_o1.format.encode import Codec
 from llama_o1.format.marks import MarkSettings
 
 
@@ -73,3 +74,16 @@ class BudgetPlan:
         """How many control tokens there are."""
         most = len(self.remaining) if self.marks.mode == "ratio" else self.total // self.marks.size - 1
         return min(most, len(self.remaining))
+
+
+def budget_words(plan: BudgetPlan, codec: Codec) -> str:
+    """The budget in words, as BudgetThinker puts them after a question; names the control tokens to come."""
+    there = [token for t in range(1, plan.total + 1) if (token := plan.token_at(t)) is not None]
+    if not there:
+        return f"(Complete thinking within {plan.total} tokens or fewer.)"
+    names, marks = " ".join(codec.decode([token]) for token in there), plan.marks
+    split = f"into {marks.size} parts" if marks.mode == "ratio" else f"every {marks.size} tokens"
+    return (
+        f"(Complete thinking within {plan.total} tokens or fewer, {len(there)} special tokens ( {names} ) "
+        f"will split the thinking process {split}.)"
+    )

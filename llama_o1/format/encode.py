@@ -36,6 +36,10 @@ class Codec:
         """Ids of plain text; the name of a special token in it stays plain text."""
         return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
+    def encode_template(self, text: str) -> list[int]:
+        """Ids of text that we wrote: the name of a special token in it is that token."""
+        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=False)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, special tokens included."""
         return str(self.tokenizer.decode([int(i) for i in ids], skip_special_tokens=False))

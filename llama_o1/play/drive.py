@@ -9,7 +9,8 @@ from typing import cast
 
 from llama_o1.engine.protocol import Engine, Reply
 from llama_o1.errors import EngineError
-from llama_o1.play.expand import Expander, Judge
+from llama_o1.play.expand import Judge
+from llama_o1.play.writer import Writer
 from tree.interleave import Answer, Search
 from tree.node import Ask, Tree
 
@@ -25,7 +26,7 @@ class Job:
     name: str
     tree: Tree
     search: Search
-    expander: Expander
+    writer: Writer
     judge: Judge
 
 
@@ -59,7 +60,7 @@ def drive(engine: Engine, jobs: Iterable[Job | None]) -> Iterator[Job]:
                     _note_stray(key, active)
                     continue
                 job = active[number]
-                told = job.expander.told(job.tree, ask, reply, job.judge)
+                told = job.writer.told(job.tree, ask, reply, job.judge)
                 if not _advance(engine, number, job, (ask.local_id, told), asked):
                     yield active.pop(number)
     finally:
@@ -96,5 +97,5 @@ def _advance(
         return False
     for ask in asks:
         asked[number, ask.local_id] = ask
-        engine.submit((number, ask.local_id), job.expander.request(job.tree, ask))
+        engine.submit((number, ask.local_id), job.writer.request(job.tree, ask))
     return True

@@ -16,6 +16,7 @@ from llama_o1.engine.protocol import Reply, Request, Sample
 from llama_o1.errors import ConfigError, EngineError, ProblemError
 from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
+from llama_o1.format.line import LineSettings
 from llama_o1.format.marks import MarkSettings
 from llama_o1.play.program import Calculator, ThoughtProgram
 from tree.actions import MetaAction, allowed
@@ -55,6 +56,8 @@ class ThoughtSettings:
     """Which; the model must have been made or taught with them."""
     hints: bool = False
     """Tell a model that was never cold-started what each kind of thought is."""
+    line: LineSettings = field(default_factory=LineSettings)
+    """How the method `line` writes, which has no thoughts."""
 
     def __post_init__(self) -> None:
         """Refuse lengths that leave no room for a thought."""
@@ -64,6 +67,11 @@ class ThoughtSettings:
                 raise ConfigError(
                     f"thoughts.{name} must be at least {LEAST_THOUGHT}, got {getattr(self, name)}"
                 )
+        if self.line.min_thinking > self.path_budget:
+            raise ConfigError(
+                f"thoughts.line.min_thinking must be at most path_budget, {self.path_budget}, "
+                f"got {self.line.min_thinking}"
+            )
         if not 0 <= self.temperature < inf:
             raise ConfigError(f"thoughts.temperature must be finite and at least 0, got {self.temperature}")
 
@@ -89,7 +97,7 @@ class Expander:
         """With `revises` a conclusion may be criticised and written anew, while its path may still think."""
         self.codec = codec
         self.settings = settings
-        self._max_context = max_context
+        self.max_context = max_context
         self._revises = revises
         marks = codec.special.remaining if settings.show_budget else ()
         self._plan = BudgetPlan(settings.path_budget, marks, settings.marks)
@@ -103,7 +111,7 @@ class Expander:
     def with_(self, *, temperature: float | None = None, revises: bool = False) -> Expander:
         """The same, sampling at another temperature, or with conclusions that may be revised."""
         settings = self.settings if temperature is None else replace(self.settings, temperature=temperature)
-        return Expander(self.codec, settings, self._max_context, revises=revises)
+        return Expander(self.codec, settings, self.max_context, revises=revises)
 
     def affords(self, budget_tokens: int) -> bool:
         """Whether a tree with this budget could pay one conclusion."""
@@ -120,15 +128,15 @@ class Expander:
 
     def holds(self, question: str) -> bool:
         """Whether the model's context has room for the question and an answer."""
-        return len(self.codec.root(question)) + self._conclusion <= self._max_context
+        return len(self.codec.root(question)) + self._conclusion <= self.max_context
 
     def tree(self, question: str, seed: int) -> Tree:
         """A tree that holds the question; ProblemError when the context cannot hold it and an answer."""
         context = self.codec.root(question)
-        if len(context) + self._conclusion > self._max_context:
+        if len(context) + self._conclusion > self.max_context:
             raise ProblemError(
                 f"the problem takes {len(context)} tokens and an answer up to {self._conclusion}, the model "
-                f"holds {self._max_context}; shorten the problem or use a model with a longer context"
+                f"holds {self.max_context}; shorten the problem or use a model with a longer context"
             )
         left = self._thinking_left(len(context), 0)
         return Tree.of(question, seed=seed, thinking_left=left, payload=Trail(context, 0))
@@ -174,15 +182,15 @@ class Expander:
         return Told(
             action=action,
             text=text,
-            logprob=_mean(sample.logprobs, sampled) or 0.0,
+            logprob=mean(sample.logprobs, sampled) or 0.0,
             value=sample.value,
             tokens=len(ids) + RATING_TOKENS,
             thinking_left=thinking_left,
-            terminal=ends or astray or len(context) + self._conclusion > self._max_context,
+            terminal=ends or astray or len(context) + self._conclusion > self.max_context,
             answer=grade.answer,
             outcome=grade.outcome,
-            entropy=_mean(sample.entropy, sampled),
-            varentropy=_mean(sample.varentropy, sampled),
+            entropy=mean(sample.entropy, sampled),
+            varentropy=mean(sample.varentropy, sampled),
             payload=Trail(
                 context, spent, len(trail.context), sample, reply.version, self.settings.temperature
             ),
@@ -209,7 +217,7 @@ class Expander:
 
     def _thinking_left(self, context: int, spent: int) -> int:
         """Thinking tokens the path has left; 0 when path or context hold only a conclusion more."""
-        if context + self._thought + self._conclusion > self._max_context:
+        if context + self._thought + self._conclusion > self.max_context:
             return 0
         left = self._plan.total - spent
         return left if left >= LEAST_THOUGHT else 0
@@ -235,13 +243,13 @@ def _failed(ask: Ask, reply: Reply) -> Failed | None:
         )
     if sample.stopped != "program" or sample.value is None:
         return Failed(length, "cut before its value was read")
-    logprob = _mean(sample.logprobs, sample.sampled) or 0.0
+    logprob = mean(sample.logprobs, sample.sampled) or 0.0
     if not 0 <= sample.value <= 1 or not isfinite(logprob):
         return Failed(length, f"its value is {sample.value}, its mean log-prob {logprob}")
     return None
 
 
-def _mean(values: np.ndarray | None, sampled: np.ndarray) -> float | None:
+def mean(values: np.ndarray | None, sampled: np.ndarray) -> float | None:
     """Mean over the sampled tokens; None where there are none or the engine gives no such figure."""
     if values is None or not sampled.any():
         return None

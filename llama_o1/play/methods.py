@@ -33,6 +33,7 @@ Method = Literal[
     "best_of_n",
     "majority",
     "value_vote",
+    "line",
 ]
 ActionSource = Literal["model", "uniform", "transitions"]
 
@@ -48,6 +49,7 @@ WEIGHTINGS: Mapping[Method, Weighting] = {
     "best_of_n": "best",
     "majority": "count",
     "value_vote": "value",
+    "line": "count",
 }
 """How the conclusions of each method become its answer, where the settings do not say."""
 
@@ -61,7 +63,8 @@ class MethodSettings:
 
     method: Method = "mcts"
     """`mcts` (PUCT), `ucb` (as LLaMA-O1), `gumbel`, `best_first`, `refine` (whole solutions, as SR-MCTS),
-    `beam` (step level), `dvts`; independent lines: `greedy` (one), `best_of_n`, `majority`, `value_vote`."""
+    `beam` (step level), `dvts`; independent lines: `greedy` (one), `best_of_n`, `majority`, `value_vote`;
+    `line`: one line of plain text between delimiters (`--thoughts.line.*`), for any model that thinks."""
     budget_tokens: int = 2048
     """Every token of the tree; hard."""
     budget_nodes: int | None = None
@@ -125,6 +128,7 @@ def start(tree: Tree, settings: MethodSettings, limits: Limits, draw: ActionDraw
         "beam": lambda: beam(tree, settings.beam_width, shape.max_children, depth, limits, draw),
         "dvts": lambda: beam(tree, 1, shape.max_children, depth, limits, draw, settings.num_lines),
         "greedy": lambda: lines(tree, 1, depth, limits, draw),
+        "line": lambda: lines(tree, 1, depth, limits, by_model),
     }
     return searches.get(settings.method, lambda: lines(tree, settings.num_lines, depth, limits, draw))()
 

@@ -15,8 +15,10 @@ import numpy as np
 from llama_o1.engine.protocol import Engine
 from llama_o1.play.drive import Job, drive
 from llama_o1.play.expand import Expander, Judge
+from llama_o1.play.line import LineWriter
 from llama_o1.play.methods import MethodSettings, action_draw, start
 from llama_o1.play.purse import Purse
+from llama_o1.play.writer import Writer
 from tree.actions import ActionDraw, Transitions
 from tree.budget import Limits, Stop
 from tree.curve import changes, curve
@@ -47,11 +49,11 @@ def search_all(
     answer is decided. Where the run's tokens or seconds are spent, a tree stays without
     an answer and says so.
     """
-    expander = fitted(expander, settings)
-    expander.limits(settings.budget_tokens)
-    trees = [expander.tree(question, derived(f"{seed}/{name}")) for name, question, _ in tasks]
+    writer = fitted(expander, settings)
+    writer.limits(settings.budget_tokens)
+    trees = [writer.tree(question, derived(f"{seed}/{name}")) for name, question, _ in tasks]
     judges = [judge for _, _, judge in tasks]
-    round_ = _Round(expander, settings, action_draw(settings.actions, transitions), same, clock)
+    round_ = _Round(writer, settings, action_draw(settings.actions, transitions), same, clock)
     for job in drive(engine, round_.jobs(trees, judges)):
         index = int(job.name)
         on_seconds(index, round_.ended(index, job.tree))
@@ -59,8 +61,10 @@ def search_all(
     return trees
 
 
-def fitted(expander: Expander, settings: MethodSettings) -> Expander:
-    """The expander as a method wants it: greedy takes the likeliest tokens, refine goes on after answers."""
+def fitted(expander: Expander, settings: MethodSettings) -> Writer:
+    """Who writes as a method wants it: greedy takes the likeliest tokens, refine goes on after answers."""
+    if settings.method == "line":
+        return LineWriter(expander.codec, expander.settings, expander.max_context)
     if settings.method == "greedy":
         return expander.with_(temperature=0.0)
     return expander.with_(revises=True) if settings.method == "refine" else expander
@@ -71,13 +75,13 @@ class _Round:
 
     def __init__(
         self,
-        expander: Expander,
+        writer: Writer,
         settings: MethodSettings,
         draw: ActionDraw,
         same: Same,
         clock: Callable[[], float],
     ) -> None:
-        self._expander, self._settings, self._draw = expander, settings, draw
+        self._writer, self._settings, self._draw = writer, settings, draw
         self._same, self._clock = same, clock
         self._purse = Purse(settings.run_budget_tokens)
         self._began = clock()
@@ -89,7 +93,7 @@ class _Round:
             while (share := self._purse.take(self._settings.budget_tokens, idle=not self._running)) is None:
                 yield None
             self._running[i] = (self._clock(), share)
-            yield Job(str(i), tree, self._search(tree, share), self._expander, judge)
+            yield Job(str(i), tree, self._search(tree, share), self._writer, judge)
 
     def ended(self, index: int, tree: Tree) -> float:
         """Take back what the tree leaves; the seconds it took."""
@@ -99,14 +103,14 @@ class _Round:
 
     def _search(self, tree: Tree, share: int) -> Search:
         settings = self._settings
-        if not self._expander.affords(share):
+        if not self._writer.affords(share):
             tree.stopped = "the run's tokens are spent"
             return nothing()
         if self._out_of_time(self._began, settings.run_budget_s):
             tree.stopped = "the run's time is over"
             return nothing()
         limits = replace(
-            self._expander.limits(share),
+            self._writer.limits(share),
             nodes=settings.budget_nodes,
             stops=(*settings.stops(self._same), *self._timers()),
         )
