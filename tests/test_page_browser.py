@@ -380,3 +380,13 @@ def contrast(*colours):
 def test_a_narrow_window_needs_no_scrolling_aside(opened):
     page = opened(two_trees(), compare=(0, 1), viewport={"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_deep_line_of_a_pair_stays_in_its_half(opened):
+    thoughts = [(depth, "expand", "on and on", {"answer": "9" * 40}) for depth in range(60)]
+    rows = [a_row(make_tree(*thoughts)), a_row(make_tree(*thoughts[:30]))]
+    page = opened(rows, "#1-2/60", compare=(0, 1))
+    wide = page.locator(f"{LINES} .half").evaluate_all(
+        "halves => halves.map(h => [h.scrollWidth, h.clientWidth])"
+    )
+    assert all(content <= room for content, room in wide)

@@ -53,7 +53,8 @@ function halfOf(node, side, at) {
 // `node` is what folds, `side` what is told of it, `before` the same thought in the other tree.
 function partsOf(node, side, before = null) {
   const guides = el("span", "guides");
-  guides.style.width = `${18 * Math.min(node.level, 10) + 2 * Math.min(Math.max(node.level - 10, 0), 20)}px`;
+  const [step, levels] = node.sides ? [10, 8] : [18, 10]; // of full steps; deeper lines move a little
+  guides.style.width = `${step * Math.min(node.level, levels) + 2 * Math.min(Math.max(node.level - levels, 0), 20)}px`;
   const caret = el("span", "caret", node.below.length ? (now.open.has(node) ? "▾" : "▸") : "");
   caret.setAttribute("aria-hidden", "true");
   const share = METRICS[wish.metric].of(side);

@@ -89,8 +89,8 @@ function buildProblems() {
   if (!$("problems").children.length) {
     $("problems").append(...rows.map((row, index) => {
       const button = el("button");
-      const got = `${row.answer === null ? "no answer" : `= ${row.answer}`}, confidence ${number(row.confidence)}`;
-      button.append(el("span", "ask", row.problem.slice(0, SNIPPET)), el("span", "got", row.name === undefined ? got : `${row.name} ${got}`));
+      const got = row.answer === null ? "no answer" : `= ${row.answer}`, told = row.name ?? `confidence ${number(row.confidence)}`;
+      button.append(el("span", "ask", row.problem.slice(0, SNIPPET)), el("span", "got", `${got}, ${told}`));
       button.onclick = () => show(index);
       return button;
     }));
