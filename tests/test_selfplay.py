@@ -310,3 +310,8 @@ def test_greedy_lines_take_the_likeliest_tokens_whatever_the_temperature(codec, 
         )
         rows.append(tree_row(tree))
     assert rows[0] == rows[1]
+
+
+def test_an_answer_is_chosen_as_suits_the_method_or_as_the_settings_say():
+    assert {method: MethodSettings(method=method).weighting for method in WEIGHTINGS} == WEIGHTINGS
+    assert MethodSettings(method="beam", answer="visits").weighting == "visits"

@@ -29,6 +29,7 @@ WIDE = SearchSettings(
     simulations=20, max_children=7, widening=5, widening_power=0, max_depth=2, concurrency=4
 )
 NARROW = SearchSettings(simulations=30, max_children=1, exploration=0, max_depth=DEPTH, concurrency=3)
+REGROWN = replace(FOUR, max_children=1, max_depth=3, regrow=True)
 WHOLE = replace(SMALL, whole_solutions=True, prune=True, max_children=2)
 
 
@@ -44,7 +45,7 @@ class Shape(NamedTuple):
 def of_a_tree(search, settings, *more):
     return Shape(
         lambda tree, limits, draw: search(tree, settings, limits, draw, *more),
-        settings.max_children + 2,
+        settings.max_children * (2 if settings.regrow else 1) + 2,
         settings.max_depth,
         settings.concurrency,
     )
@@ -71,6 +72,7 @@ SHAPES = {
     "mcts, wide and flat": of_a_tree(mcts, WIDE),
     "mcts, narrow": of_a_tree(mcts, NARROW),
     "mcts, pruned": of_a_tree(mcts, replace(FOUR, prune=True)),
+    "mcts, regrown": of_a_tree(mcts, REGROWN),
     "ucb": of_a_tree(mcts, FOUR, by_ucb),
     "gumbel": of_a_tree(gumbel, SMALL),
     "gumbel, four at once": of_a_tree(gumbel, FOUR),

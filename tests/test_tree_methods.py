@@ -162,3 +162,17 @@ def test_a_gumbel_search_visits_its_candidates_evenly_then_the_better_ones():
     # a phase is half the budget: a quarter of it each at first, then half of it each for two
     assert visits[0] == pytest.approx(8, abs=2)
     assert visits[-1] == pytest.approx(24, abs=4)
+
+
+def test_a_tree_that_is_searched_through_grows_wider_while_budget_is_left():
+    sizes = {}
+    for regrow in (False, True):
+        tree = a_tree()
+        settings = SearchSettings(simulations=30, max_children=2, max_depth=2, regrow=regrow)
+        finish(
+            mcts(tree, settings, AMPLE, by_model),
+            lambda ask: thought(f"t{ask.local_id}", action=ask.action or EXPAND, answer="1"),
+        )
+        sizes[regrow] = tree.simulations
+    # 2 + 4 thoughts of a full tree of two children each, then 4 + 16, then more
+    assert sizes == {False: 6, True: 30}

@@ -19,7 +19,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 from tree.node import Node
 from tree.pieces import check_pieces
@@ -68,8 +68,8 @@ def best_leaf(nodes: Sequence[Node], answer: str | None) -> int | None:
 def _check_extras(row: Mapping[str, Any]) -> None:
     if not isinstance(row.get("name", ""), str):
         raise ValueError(f"row: name must be a string, got {row['name']!r:.60}")
-    curve = row.get("curve") or []
-    if not (isinstance(curve, list) and all(map(_is_point, curve))):
+    curve: object = row.get("curve") or []
+    if not (isinstance(curve, list) and all(map(_is_point, cast(list[object], curve)))):
         raise ValueError("row: curve must be a list of [tokens, nodes, answer or null, confidence]")
     for position, record in enumerate(row["nodes"]):
         where = f"row, node at position {position}"
@@ -81,9 +81,10 @@ def _check_extras(row: Mapping[str, Any]) -> None:
 
 
 def _is_point(point: object) -> bool:
-    if not isinstance(point, list | tuple) or len(point) != 4:
+    figures = cast(Sequence[object], point) if isinstance(point, list | tuple) else ()
+    if len(figures) != 4:
         return False
-    tokens, nodes, answer, confidence = point
+    tokens, nodes, answer, confidence = figures
     return all(map(_is_number, (tokens, nodes, confidence))) and (answer is None or isinstance(answer, str))
 
 

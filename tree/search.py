@@ -11,7 +11,7 @@ never expanded.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from tree.actions import ActionDraw, MetaAction, allowed
@@ -40,6 +40,8 @@ class SearchSettings:
     """Dynamic pruning (LLaMA-O1): no more children once one came to more than the thought's own value."""
     whole_solutions: bool = False
     """Only the problem and conclusions get several children; what is begun is followed to its conclusion."""
+    regrow: bool = False
+    """Once everything is searched and budget is left, allow each thought as many children again."""
     follow: float = 0.5
     """Share of what was promised (its parent's value, or the tree's mean where that is more) that a thought
     must hold to be followed at once; a node without such a child may be widened again. 0: all hold."""
@@ -68,9 +70,17 @@ def mcts(
     """Simulate until simulations, tokens or the tree itself are spent, then make sure of one answer."""
 
     def start() -> Worker | None:
-        return simulate(tree, settings, limits, draw, select(tree, settings, rank))
+        return simulate(tree, shape, limits, draw, select(tree, shape, rank))
 
+    shape = settings
     yield from interleave(start, settings.concurrency)
+    while settings.regrow and tree.root.closed and tree.simulations < settings.simulations:
+        shape = replace(shape, max_children=shape.max_children + settings.max_children)
+        before = tree.root.visits
+        reopen(tree, shape)
+        yield from interleave(start, settings.concurrency)
+        if tree.root.visits == before:
+            break  # no thought could be paid, or none came
     yield from conclude(tree, limits)
 
 
@@ -132,6 +142,13 @@ def close(tree: Tree, node: Node, settings: SearchSettings) -> None:
         ):
             return
         here.closed = True
+
+
+def reopen(tree: Tree, settings: SearchSettings) -> None:
+    """Open every thought again that may still have children under these settings, and those above it."""
+    for node in reversed(tree.nodes):
+        full = _is_full(tree, node, settings) and all(tree.nodes[i].closed for i in node.children)
+        node.closed = node.terminal or full
 
 
 def next_action(tree: Tree, parent: Node, max_depth: int, draw: ActionDraw) -> MetaAction | None:

@@ -75,6 +75,9 @@ class MethodSettings:
     """Tokens of all problems searched together. What a tree leaves is there for those after it."""
     run_budget_s: float | None = None
     """Seconds of all problems searched together."""
+    answer: Weighting | None = None
+    """How conclusions become the answer: votes by `value` or `count`, the `best` one, or the one at the end
+    of the path with most `visits`; null: as suits the method."""
     stop_decided: bool = True
     """End a search whose answer the rest of its budget cannot overturn. Never in self-play."""
     hopeless: float = 0.0
@@ -113,7 +116,7 @@ class MethodSettings:
     @property
     def weighting(self) -> Weighting:
         """How the conclusions become the answer."""
-        return WEIGHTINGS[self.method]
+        return WEIGHTINGS[self.method] if self.answer is None else self.answer
 
 
 def start(tree: Tree, settings: MethodSettings, limits: Limits, draw: ActionDraw) -> Search:
