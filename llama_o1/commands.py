@@ -91,6 +91,9 @@ def inspect(arguments: list[str]) -> int:
     parser.add_argument(
         "--export", nargs=2, type=str, metavar=("KIND", "FILE"), help="sft, prm, dpo or jsonl: a data set"
     )
+    parser.add_argument(
+        "--json", type=str | None, nargs="?", const="-", help="write JSON to this file; alone: print it"
+    )
     parser.add_argument("--serve", action="store_true", help="the page, live, for this machine's browser")
     parser.add_argument("--port", type=int, default=0, help="of --serve; 0: any that is free")
     parser.add_argument("--tokenizer", type=str | None, help="a tokenizer.json; the run's own unless told")
@@ -100,8 +103,8 @@ def inspect(arguments: list[str]) -> int:
         raise RunError(f"there is no {folder}; give a run folder, a replay folder or a file of trees")
     if folder.is_file() or given.tree is not None or given.compare is not None:
         return _show_trees(folder, given.tree, given.compare, given.html, plain=given.plain)
-    outputs = [given.html, given.export[1] if given.export else None]
-    _check_writable([Path(output) for output in outputs if output is not None])
+    outputs = [given.html, given.export[1] if given.export else None, given.json]
+    _check_writable([Path(output) for output in outputs if output not in (None, "-")])
     from llama_o1.inspection import inspect_run
 
     for line in inspect_run(given):

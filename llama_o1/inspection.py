@@ -5,9 +5,11 @@ Loads no torch and no transformers.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -44,6 +46,14 @@ def inspect_run(asked: Any) -> Iterator[str]:
     if asked.serve:
         yield from _serve(folder, asked, texts)
         return
+    if asked.json is not None:
+        text = json.dumps(_as_json(folder, asked, texts), allow_nan=False)
+        if asked.json == "-":
+            yield text
+        else:
+            write_whole(Path(asked.json), text + "\n")
+            yield f"wrote {asked.json}"
+        return
     if asked.node is not None:
         yield render_node(folder, asked.node, decode, lineage_of(folder))
         return
@@ -56,6 +66,24 @@ def inspect_run(asked: Any) -> Iterator[str]:
         sample=asked.sample,
         plain=asked.plain,
     )
+
+
+def _as_json(folder: Path, asked: Any, texts: RunTexts | None) -> dict[str, Any]:
+    """One node with its lineage, or the overview with the first nodes."""
+    from replay.inspect.page import node_json, overview_json, written
+    from replay.inspect.query import ReplayReader
+
+    with ReplayReader(folder) as reader:
+        if asked.node is not None:
+            detail = reader.node(asked.node)
+            return node_json(detail, texts) | {"lineage": lineage_of(folder)(detail.experience.tree)}
+        limit = 10 if asked.limit is None else asked.limit
+        held = reader.held([item.id for item in reader.top(limit, asked.sort, asked.where)])
+        nodes = []
+        for item, experience in held:
+            text = texts.decode(written(experience)) if texts else None
+            nodes.append({**asdict(item), "text": text})
+        return overview_json(reader, asked.where, asked.sample) | {"nodes": nodes}
 
 
 def _export(folder: Path, asked: Any, texts: RunTexts | None) -> str:

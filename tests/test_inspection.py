@@ -1,9 +1,13 @@
 """`llama-o1 inspect` on a run: the run's tokenizer, where a tree comes from, what it refuses."""
 
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 
 import datasets
 import pytest
@@ -173,3 +177,51 @@ def test_an_export_of_text_needs_a_tokenizer(run, capsys, tmp_path):
     shutil.copytree(run / "replay", tmp_path / "replay")
     status, _, err = inspect(capsys, tmp_path, "--export", "dpo", tmp_path / "x")
     assert (status, "there is no tokenizer" in err) == (2, True)
+
+
+def test_json_has_the_overview_and_the_first_nodes(run, capsys, tmp_path):
+    status, out, _ = inspect(capsys, run, "--where", "outcome IS NOT NULL", "--limit", 2, "--json")
+    printed = json.loads(out)
+    assert status == 0
+    assert (printed["num_live"], printed["num_matching"], printed["where"]) == (7, 3, "outcome IS NOT NULL")
+    assert {group["name"]: group["num_nodes"] for group in printed["by_outcome"]} == {"right": 1, "wrong": 2}
+    assert [(node["id"], node["text"]) for node in printed["nodes"]] == [
+        (5, r"\boxed{7}<end_of_thought>"),
+        (2, r"\boxed{6}<end_of_thought>"),
+    ]
+    file = tmp_path / "x.json"
+    assert inspect(capsys, run, "--where", "outcome IS NOT NULL", "--limit", 2, "--json", file)[0] == 0
+    assert json.loads(file.read_text()) == printed
+
+
+def test_json_of_a_node_has_its_lineage_and_tokens(run, capsys):
+    node = json.loads(inspect(capsys, run, "--node", 1, "--json")[1])
+    assert (node["id"], node["state"], node["value_target"], node["priority"]) == (1, "live", 1.0, 2.5)
+    assert (node["lineage"]["run's seed"], node["lineage"]["tree's seed"]) == ("7", "1000")
+    assert [one["text"] for one in node["above"]] == ["add them<end_of_thought>"]
+    assert node["tokens"][-1] == ["<start_of_rating>", None]
+
+
+def test_a_page_of_nodes_says_what_it_left_out_and_brings_their_trees(run, capsys, tmp_path):
+    status, out, _ = inspect(capsys, run, "--html", tmp_path / "p.html", "--limit", 2)
+    assert status == 0
+    assert out.splitlines()[0] == f"wrote {tmp_path / 'p.html'}: 2 nodes, 5 left out"
+    assert [file.name for file in (tmp_path / "p.trees").iterdir()] == ["000001-0001.html"]
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert "p.trees/000001-0001.html#1" in page
+    assert "<script>window" not in page
+
+
+def test_a_served_run_says_where_and_stops_at_once_when_it_is_told(run):
+    command = [sys.executable, "-m", "llama_o1.cli", "inspect", str(run), "--serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
+        line = served.stdout.readline()
+        try:
+            address = re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
+            with urllib.request.urlopen(f"{address}tree/000001/0000") as answer:
+                assert b"boxed{5}" in answer.read()
+            with pytest.raises(urllib.error.HTTPError, match="400"):
+                urllib.request.urlopen(f"{address}tree/../../etc/passwd")
+        finally:
+            served.send_signal(signal.SIGINT)
+        assert served.wait(timeout=30) == 0
