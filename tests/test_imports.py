@@ -54,6 +54,8 @@ def test_nothing_but_the_command_line_sees_the_benches():
         ("tree.page", ("replay", "llama_o1", "numpy", "torch")),
         ("replay.buffer", ("tree", "llama_o1", "torch")),
         ("replay.inspect.summary", ("tree", "llama_o1", "torch")),
+        ("replay.inspect.serve", ("tree", "llama_o1", "torch")),
+        ("llama_o1.inspection", ("torch", "transformers", "jaxtyping")),
         ("llama_o1.cli", ("torch", "numpy", "jsonargparse", "transformers")),
         ("llama_o1.commands", ("torch", "transformers")),
         ("llama_o1.bench.settings", ("torch", "transformers")),

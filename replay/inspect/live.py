@@ -30,8 +30,7 @@ class Live(NamedTuple):
 
     def places(self, ids: Int64) -> Int64:  # [N] -> [N]
         """Where live ids stand."""
-        places: Int64 = np.searchsorted(self.ids, ids)
-        return places
+        return np.arange(len(ids)) if ids is self.ids else _places(self.ids, ids)
 
 
 def read_live(db: sqlite3.Connection, path: Path, position: Position) -> Live:
@@ -42,14 +41,16 @@ def read_live(db: sqlite3.Connection, path: Path, position: Position) -> Live:
     entries = list(read_journal(db, path))
     given = np.concatenate([old[:0], *(entry.ids for entry in entries)])
     fresh = np.unique(given[~_within(old, given)])
-    named = np.sort(np.concatenate([old, fresh]), kind="stable")  # nearly in order
+    named = np.concatenate([old, fresh])
     priorities, draws = np.full(len(named), np.nan), np.zeros(len(named), dtype=np.int64)
-    draws[np.searchsorted(named, fresh)] = -1  # the first priority of an item is not a draw
+    draws[len(old) :] = -1  # the first priority of an item is not a draw
     if then is not None:
-        places = np.searchsorted(named, old)
-        priorities[places], draws[places] = then.priorities, then.draws
+        priorities[: len(old)], draws[: len(old)] = then.priorities, then.draws
+    if len(old) and len(fresh) and fresh[0] < old[-1]:
+        order = np.argsort(named, kind="stable")
+        named, priorities, draws = named[order], priorities[order], draws[order]
     if entries:
-        places = np.searchsorted(named, given)
+        places = _places(named, given)
         priorities[places] = np.concatenate([entry.priorities for entry in entries])
         draws += np.bincount(places, minlength=len(named))
     lives = _which_live(db, named, position.num_live)
@@ -68,6 +69,12 @@ def _which_live(db: sqlite3.Connection, named: Int64, num_live: int) -> npt.NDAr
         return lives
     lives &= ~_within(_ids(db, "evicted"), named)
     return lives if int(lives.sum()) == num_live else _within(_ids(db, "priorities"), named)
+
+
+def _places(ids: Int64, wanted: Int64) -> Int64:
+    """Where the wanted ids stand among `ids`, which ascend and hold them all."""
+    places: Int64 = np.searchsorted(ids, wanted)
+    return places
 
 
 def _ids(db: sqlite3.Connection, table: str) -> Int64:
