@@ -5,10 +5,8 @@ import json
 import pytest
 
 from llama_o1.cli import main
-from llama_o1.errors import ProblemError
-from llama_o1.tasks.grade import check_golds
+from llama_o1.tasks.mixture import ProblemSet, select
 from llama_o1.tasks.overlap import Question, ngrams, overlaps
-from llama_o1.tasks.problem import Problem
 from llama_o1.tasks.verify import verify
 
 
@@ -124,15 +122,23 @@ def test_gold_answers_are_checked_against_themselves(capsys, tmp_path):
     assert run(capsys, "grade", "--problems", write(tmp_path / "good.jsonl", good))[0] == 0
 
 
-def test_bad_gold_answers_are_listed_in_one_error():
-    def bad(i):
-        return Problem(f"b{i}", "Make 3.", "1+1", "mine", "expression", (1, 1), 3)
-
-    check_golds([Problem("good", "q", "5", "mine")])
-    with pytest.raises(
-        ProblemError, match=r"7 gold answers .* b0 of mine: '1\+1' is wrong \(target\).*and 2 more"
-    ):
-        check_golds([bad(i) for i in range(7)])
+def test_bad_gold_answers_are_listed_in_one_error_before_a_model_is_loaded(capsys, tmp_path):
+    good = {"id": "good", "question": "How many?", "answer": "5"}
+    bad = [
+        {"id": f"b{i}", "question": "Make 3.", "answer": "1+1", "numbers": [1, 1], "target": 3}
+        for i in range(7)
+    ]
+    file = write(tmp_path / "mine.jsonl", good, *bad)
+    code, _, errors = run(
+        capsys, "train", "--problems", file, "--run_dir", tmp_path / "run", "--model.path", tmp_path / "none"
+    )
+    assert code == 2
+    assert "7 gold answers that do not verify" in errors
+    assert "b0 of mine: '1+1' is wrong (target)" in errors
+    assert "and 2 more" in errors
+    assert not (tmp_path / "run").exists()
+    (kept,) = select(ProblemSet(str(file)), "train", skip_bad_lines=True)
+    assert kept.id == "good"
 
 
 def test_overlaps_are_words_in_a_row_in_lower_case_with_spaces_folded(capsys, tmp_path):

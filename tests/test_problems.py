@@ -8,10 +8,11 @@ from importlib import resources
 import pytest
 
 from llama_o1.errors import ProblemError
+from llama_o1.tasks.hub import Columns, known_columns
 from llama_o1.tasks.problem import WorkedStep
 from llama_o1.tasks.problems import GENERATED, canonical, load_problems
 from llama_o1.tasks.split import SPLITS, split_of
-from llama_o1.tasks.verify import check_gold
+from llama_o1.tasks.verify import failing_golds, verify
 from llama_o1.tasks.worked import worked_steps
 
 
@@ -67,10 +68,48 @@ def test_variations_of_one_svamp_story_share_a_split():
     assert all(len(c) == 1 for c in splits_of_story.values())
 
 
-@pytest.mark.parametrize("name", ["gsm8k", "svamp", "game24", *GENERATED])
+def test_aqua_is_for_evaluation_and_knows_its_choices():
+    splits = {split: load_problems("aqua", split=split).problems for split in SPLITS}
+    assert splits["train"] == []
+    assert len(splits["dev"]) + len(splits["test"]) == 254
+    problem = next(p for p in splits["dev"] + splits["test"] if p.id == "aqua-dev-000")
+    assert (problem.kind, problem.answer) == ("choice", "A")
+    assert problem.options[0] == ("A", "32400")
+    for text, state in (("A", "correct"), ("32,400", "correct"), ("(B)", "wrong"), ("600", "wrong")):
+        assert verify(f"\\boxed{{{text}}}", problem).verdict == state
+    assert verify(r"\boxed{5}", problem).verdict == "unparsed"
+
+
+def test_the_columns_of_well_known_sets_are_known_unless_others_are_asked_for():
+    assert known_columns("HuggingFaceH4/MATH-500", Columns()) == ("problem", "answer", "solution")
+    assert known_columns("deepmind/aqua_rat:raw", Columns()) == ("question", "correct", "rationale")
+    assert known_columns("HuggingFaceH4/MATH-500", Columns("q", "a")) == ("q", "a", "solution")
+    assert known_columns("someone/else", Columns()) == Columns()
+
+
+def test_a_known_evaluation_set_has_its_one_split_for_evaluation_only(monkeypatch):
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"problem": ["1+1?"], "answer": ["2"], "solution": ["2"]})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(train=rows))
+    (problem,) = load_problems("HuggingFaceH4/aime_2024", split="test").problems
+    assert (problem.question, problem.answer) == ("1+1?", "2")
+    with pytest.raises(ProblemError, match="has no test split"):
+        load_problems("someone/else", split="test")
+
+
+def test_choices_are_read_from_a_list_as_well(tmp_path):
+    row = {"question": "q", "answer": "E", "options": ["A)21", "B)21.5", "C)22", "D)22.5", "E)23"]}
+    (problem,) = load_problems(write(tmp_path / "file.jsonl", row)).problems
+    assert problem.kind == "choice"
+    assert problem.options[4] == ("E", "23")
+    assert verify(r"\boxed{23}", problem).verdict == "correct"
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "svamp", "game24", "aqua", *GENERATED])
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_gold_answer_verifies_against_itself(name, split):
-    assert check_gold(load_problems(name, split=split, limit=100).problems) == []
+    assert failing_golds(load_problems(name, split=split, limit=100).problems) == []
 
 
 @pytest.mark.parametrize("name", GENERATED)

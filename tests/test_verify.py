@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_o1.tasks.problem import Problem
-from llama_o1.tasks.verify import MAX_ANSWER_CHARS, canonical_answer, check_gold, declared_answer, verify
+from llama_o1.tasks.verify import MAX_ANSWER_CHARS, canonical_answer, declared_answer, failing_golds, verify
 
 
 def number(gold):
@@ -216,7 +216,7 @@ def test_gold_answers_that_cannot_be_reached_are_found():
     bad_target = Problem("bad", "q", "1+1", "test", "expression", (1, 1), 3)
     unbalanced = Problem("odd", "q", "}", "test")
     good = [number("1,234"), choice(), expression(), number("blue")]
-    assert check_gold([*good, bad_target, unbalanced]) == [bad_target, unbalanced]
+    assert [p for p, _ in failing_golds([*good, bad_target, unbalanced])] == [bad_target, unbalanced]
 
 
 HOSTILE = st.text() | st.text(alphabet="\\boxed{}#$%0123456789 .,/-=()or\n\0\ud800", max_size=80)

@@ -11,6 +11,7 @@ from llama_o1.errors import ConfigError, ProblemError
 from llama_o1.tasks.generator import MAX_STEPS, generate, stream
 from llama_o1.tasks.problem import Problem
 from llama_o1.tasks.problems import GENERATED_COUNT, load_problems
+from llama_o1.tasks.verify import failing_golds
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +101,12 @@ def select(
     skip_bad_lines: bool = False,
     *,
     worked: bool = False,
+    check: bool = True,
 ) -> list[Problem]:
     """The problems of one set, at most its limit; ProblemError when none is left.
 
-    Broken lines that are skipped are counted in the log.
+    ProblemError also when a gold answer does not verify against itself, unless `check` is off. Broken lines
+    and such answers that are skipped are counted in the log.
     """
     if wanted.name in MAX_STEPS:
         most = wanted.max_steps or MAX_STEPS[wanted.name]
@@ -117,6 +120,8 @@ def select(
     )
     if skipped:
         log.warning("%s: skipped %d broken lines, kept %d", wanted.name, skipped, len(problems))
+    if check:
+        problems = _checked(problems, skip_bad_lines)
     fitting = [p for p in problems if wanted.fits(p) and (p.steps or not worked)][: wanted.limit]
     if not fitting:
         raise ProblemError(
@@ -124,6 +129,30 @@ def select(
             f"{wanted.max_steps or 'any number of'} steps ({len(problems)} in all)"
         )
     return fitting
+
+
+def _checked(problems: list[Problem], skip_bad_lines: bool) -> list[Problem]:
+    """The problems whose gold answer verifies against itself; ProblemError that lists the others."""
+    bad = failing_golds(problems)
+    if not bad:
+        return problems
+    listed = "; ".join(
+        f"{problem.id} of {problem.source}: {problem.answer[:60]!r} is {verdict.verdict} ({verdict.rule})"
+        for problem, verdict in bad[:SHOWN]
+    )
+    more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    found = f"gold answers that do not verify against themselves: {listed}{more}"
+    if not skip_bad_lines:
+        raise ProblemError(
+            f"{len(bad)} {found}; mend these rows or leave them out by --skip_bad_lines true, "
+            "`llama-o1 grade --problems FILE` lists all of them"
+        )
+    log.warning("skipped %d %s", len(bad), found)
+    failing = {id(problem) for problem, _ in bad}
+    return [problem for problem in problems if id(problem) not in failing]
+
+
+SHOWN = 5  # bad gold answers that a message lists
 
 
 def _generated(wanted: ProblemSet, split: str, seed: int) -> Iterator[Problem]:

@@ -29,6 +29,7 @@ class Problem:
     kind: AnswerKind = "number"
     numbers: tuple[int, ...] = ()  # an expression must use each of these once
     target: int | None = None  # what an expression must come to
+    options: tuple[tuple[str, str], ...] = ()  # letters and texts of a multiple choice, where they are known
     num_steps: int | None = None  # calculations of the known solution; None: not known
     steps: tuple[WorkedStep, ...] = ()  # a worked solution, for cold-start traces only
 

@@ -17,12 +17,13 @@ from typing import Any, NamedTuple, get_args
 
 from llama_o1.errors import ProblemError
 from llama_o1.tasks.generator import MAX_STEPS, generate
+from llama_o1.tasks.hub import SPLIT_NAMES, Columns, Row, dataset_rows, is_hub_name, known_columns
 from llama_o1.tasks.problem import AnswerKind, Problem
 from llama_o1.tasks.split import SPLITS, split_of
 from llama_o1.tasks.verify import declared_answer
 from llama_o1.tasks.worked import worked_steps
 
-STORED = ("gsm8k", "svamp", "game24")
+STORED = ("gsm8k", "svamp", "game24", "aqua")
 GENERATED = tuple(MAX_STEPS)
 GENERATED_COUNT = 500  # problems of a generated set when no limit is given
 
@@ -46,9 +47,10 @@ def load_problems(
 ) -> Loaded:
     r"""At most `limit` problems of a split.
 
-    `name` is a built-in set (`gsm8k`, `svamp`, `game24`), a generated one (`word`, `chain`, `countdown`;
-    always the same problems), a JSONL file (`.gz` too), a dataset folder, or a Hugging Face dataset
-    `owner/name` or `owner/name:configuration`. A file or dataset without splits of its own belongs whole to
+    `name` is a built-in set (`gsm8k`, `svamp`, `game24`, `aqua`), a generated one (`word`, `chain`,
+    `countdown`; always the same problems), a JSONL file (`.gz` too), a dataset folder, or a Hugging Face
+    dataset `owner/name` or `owner/name:configuration`; the columns of some well-known ones are known
+    (hub.py). A file or dataset without splits of its own belongs whole to
     every split; a row with a field `split` belongs to its own only. A gold answer like "... #### 72" or
     "\boxed{72}" is reduced to 72. Raises ProblemError for an unknown name, a missing file or split, and a
     broken row, unless `skip_bad_lines` counts it instead.
@@ -59,11 +61,12 @@ def load_problems(
         raise ProblemError(f"limit must be at least 1, got {limit}")
     if name in GENERATED:
         return Loaded(generate(name, split, limit or GENERATED_COUNT, 0, 1, MAX_STEPS[name]), 0)
-    columns = _Columns(question_column, answer_column, solution_column)
+    columns = Columns(question_column, answer_column, solution_column)
     if name in STORED:
-        rows, columns = _stored_rows(name, split), _Columns()
-    elif Path(name).is_dir() or _is_hub_name(name):
-        rows = _dataset_rows(name, split)
+        rows, columns = _stored_rows(name, split), Columns()
+    elif Path(name).is_dir() or is_hub_name(name):
+        columns = known_columns(name, columns)
+        rows = dataset_rows(name, split)
     elif Path(name).is_file():
         rows = jsonl_rows(Path(name))
     else:
@@ -77,31 +80,16 @@ def canonical(question: str) -> str:
     return f"{_masked(question)} {' '.join(numbers)}"
 
 
-class _Columns(NamedTuple):
-    question: str = "question"
-    answer: str = "answer"
-    solution: str = "solution"
-
-
 class _Source(NamedTuple):
     name: str
     split: str
-    columns: _Columns
-
-
-class Row(NamedTuple):
-    """One row of a source."""
-
-    where: str  # for messages: "problems.jsonl, line 3"
-    fields: Mapping[str, Any] | None  # None: it cannot be read, see `fault`
-    fault: str = ""
+    columns: Columns
 
 
 _BUILTIN = Path(__file__).parent / "builtin"
-_SPLIT_NAMES = {"train": ("train",), "dev": ("validation", "dev", "valid", "val"), "test": ("test",)}
+_OPTION = re.compile(r"\s*\(?([A-Za-z])[).:]\s*(.*)", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
 _NAME = re.compile(r"\b(?:[A-Z][\w'’]*|he|she|him|his|her|hers)\b(?:\s+[A-Z][\w'’]*)*")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?")
 
 
 def _masked(text: str) -> str:
@@ -127,6 +115,8 @@ def _stored_split(name: str, fields: Mapping[str, Any], wanted: str) -> str:
         if wanted == "test":
             return "test"
         return "dev" if split_of(canonical(fields["question"])) == "dev" else "train"
+    if name == "aqua":  # an evaluation set: there is nothing to train on
+        return "dev" if split_of(canonical(fields["question"])) == "dev" else "test"
     if name == "game24":
         return fields.get("split") or split_of(" ".join(map(str, sorted(fields["numbers"]))))
     # The problems of SVAMP are variations: one story with other numbers or another question.
@@ -156,32 +146,6 @@ def _jsonl_row(where: str, line: bytes) -> Row:
     return Row(where, fields)
 
 
-def _dataset_rows(name: str, split: str) -> Iterator[Row]:
-    """Rows of a dataset folder or of a dataset on the Hugging Face hub."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise ProblemError(
-            f"problem set {name} is a dataset, and the datasets library is not there; "
-            'install it with pip install "llama-o1[datasets]"'
-        ) from error
-    is_saved = any((Path(name) / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
-    path, _, configuration = (name, "", "") if Path(name).is_dir() else name.partition(":")
-    try:
-        found = (
-            datasets.load_from_disk(path) if is_saved else datasets.load_dataset(path, configuration or None)
-        )
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise ProblemError(f"dataset {name} cannot be loaded: {error}") from error
-    if isinstance(found, datasets.DatasetDict):
-        names = [n for n in _SPLIT_NAMES[split] if n in found]
-        if not names:
-            raise ProblemError(f"dataset {name} has no {split} split; it has {', '.join(found)}")
-        found = found[names[0]]
-    for number, fields in enumerate(found, start=1):
-        yield Row(f"{name}, row {number}", fields)
-
-
 def _collect(rows: Iterable[Row], source: _Source, limit: int | None, skip_bad_lines: bool) -> Loaded:
     """Problems of the rows until there are `limit`."""
     problems: list[Problem] = []
@@ -203,7 +167,7 @@ def _collect(rows: Iterable[Row], source: _Source, limit: int | None, skip_bad_l
 
 def _belongs(named: object, split: str) -> bool:
     """Whether a row that names this split, or none that we know, is part of `split`."""
-    return named in _SPLIT_NAMES[split] or not any(named in names for names in _SPLIT_NAMES.values())
+    return named in SPLIT_NAMES[split] or not any(named in names for names in SPLIT_NAMES.values())
 
 
 def _problem(fields: Mapping[str, Any], source: _Source, number: int) -> Problem:
@@ -225,6 +189,7 @@ def _problem(fields: Mapping[str, Any], source: _Source, number: int) -> Problem
         kind=kind,
         numbers=numbers,
         target=target,
+        options=_options(fields) if kind == "choice" else (),
         num_steps=num_steps,
         steps=steps,
     )
@@ -258,6 +223,15 @@ def answer_kind(fields: Mapping[str, Any], answer: str) -> AnswerKind:
     return "choice" if "options" in fields and re.fullmatch(r"\(?[A-Za-z]\)?", answer) else "number"
 
 
+def _options(fields: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Letters and texts of the choices, where a row has them: as an object, or as texts like `A)21`."""
+    options = fields.get("options")
+    if isinstance(options, list):
+        matches = [_OPTION.fullmatch(str(option)) for option in options]
+        return tuple((match[1].upper(), match[2]) for match in matches if match)
+    return tuple((str(k), str(v)) for k, v in options.items()) if isinstance(options, Mapping) else ()
+
+
 def numbers_and_target(fields: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
     """What an expression must use and come to."""
     numbers, target = fields.get("numbers"), fields.get("target")
@@ -266,12 +240,6 @@ def numbers_and_target(fields: Mapping[str, Any]) -> tuple[tuple[int, ...], int]
     if type(target) is not int:
         raise ProblemError("an expression needs 'target', a whole number")
     return tuple(numbers), target
-
-
-def _is_hub_name(name: str) -> bool:
-    """Whether a name can only be a dataset on the hub."""
-    looks_like_file = name.endswith((".jsonl", ".jsonl.gz", ".json")) or name.startswith((".", "/", "~"))
-    return not looks_like_file and not Path(name).exists() and _HUB_NAME.fullmatch(name) is not None
 
 
 def _unknown(name: str) -> str:

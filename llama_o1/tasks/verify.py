@@ -21,7 +21,7 @@ from llama_o1.tasks.problem import AnswerKind, Problem, Verdict
 from llama_o1.tasks.symbolic import Deadline, Undecided
 from llama_o1.tasks.workers import WorkerPool
 
-__all__ = ["MAX_ANSWER_CHARS", "canonical_answer", "check_gold", "declared_answer", "problem_of", "verify"]
+__all__ = ["MAX_ANSWER_CHARS", "canonical_answer", "declared_answer", "failing_golds", "problem_of", "verify"]
 
 
 def verify(
@@ -37,9 +37,9 @@ def verify(
     `answer_is` also takes "the answer is x" for a declaration, `bare` a text without one for the answer
     itself. `rule` names what decided: `none declared`, `negated`, `too long`, `several answers`, `empty`;
     `string`, `number`, `percent`, `unit`, `base`, `text`, `list`, `set`, `tuple`, `interval`, `matrix`,
-    `several`, `equation`, `unevaluated`, `unbalanced`, `symbolic`; `choice`, `not a choice`; `expression`,
-    `not an expression`, `numbers used`, `target`; `time limit`, `memory limit`, `too large`. Only the
-    last three are a `timeout`.
+    `several`, `equation`, `unevaluated`, `unbalanced`, `symbolic`; `choice`, `choice text`, `not a choice`;
+    `expression`, `not an expression`, `numbers used`, `target`; `time limit`, `memory limit`, `too large`.
+    Only the last three are a `timeout`.
     """
     problem = problem_of(gold) if isinstance(gold, str) else gold
     declared, rule = find_declared(text, answer_is=answer_is, bare=bare)
@@ -72,9 +72,10 @@ def canonical_answer(text: str, kind: AnswerKind) -> str | None:
     return None if declared is None else _canonical(declared, kind)
 
 
-def check_gold(problems: Iterable[Problem]) -> list[Problem]:
-    """The problems whose gold answer does not verify against itself."""
-    return [p for p in problems if verify(f"\\boxed{{{p.answer}}}", p).verdict != "correct"]
+def failing_golds(problems: Iterable[Problem]) -> list[tuple[Problem, Verdict]]:
+    """The problems whose gold answer does not verify against itself, with what the checker says of it."""
+    verdicts = ((problem, verify(f"\\boxed{{{problem.answer}}}", problem)) for problem in problems)
+    return [(problem, verdict) for problem, verdict in verdicts if verdict.verdict != "correct"]
 
 
 _GOLD_CHOICE = re.compile(r"\(([A-Za-z])\)|[A-J]")
@@ -144,11 +145,25 @@ def _gold(answer: str) -> tuple[str, Form]:
 def _verify_choice(declared: str, problem: Problem) -> Verdict:
     """Equal letters, however they are dressed: (A), A., "A) 12"."""
     letter = _letter(declared)
+    if letter is None and (found := _option(declared, problem)) is not None:
+        return Verdict("correct" if found == _letter(problem.answer) else "wrong", found, "choice text")
     if letter is None:
         if _OTHER_CHOICE.search(clean(declared)):
             return Verdict("unparsed", None, "several answers")
         return Verdict("unparsed", None, "not a choice")
     return Verdict("correct" if letter == _letter(problem.answer) else "wrong", letter, "choice")
+
+
+def _option(declared: str, problem: Problem) -> str | None:
+    """The letter of the only choice whose text is the declared answer."""
+    given = read_form(clean(declared))
+    found = [letter for letter, text in problem.options if same(_gold(text)[1], given, _never)[0]]
+    return found[0].upper() if len(found) == 1 else None
+
+
+def _never(gold: str, given: str) -> bool:
+    """No expression is compared symbolically with each of the choices."""
+    return False
 
 
 def _verify_expression(declared: str, problem: Problem) -> Verdict:
