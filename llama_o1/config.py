@@ -229,6 +229,8 @@ class SftConfig:
     """Problems with worked solutions."""
     budgets: tuple[int, ...] = (64, 96, 128, 192, 256)
     """Path budgets, one drawn for each line."""
+    budget_step: int | None = None
+    """Instead: each line's own thinking tokens, rounded up to a multiple of this (BudgetThinker: 50)."""
     marks: MarkSettings = field(default_factory=MarkSettings)
     """Control tokens that the model is taught."""
     calculator: bool = True
@@ -246,6 +248,8 @@ class SftConfig:
         for name in ("vary", "unsure"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.budget_step is not None and self.budget_step < 1:
+            raise ConfigError(f"budget_step must be at least 1, got {self.budget_step}")
         if not self.budgets:
             raise ConfigError("budgets must name at least one path budget, got none")
         BudgetPlan(min(self.budgets), (), self.marks)

@@ -20,7 +20,7 @@ from llama_o1.learn.coldstart import fine_tune
 from llama_o1.learn.model import Loaded, load_model, merged, quiet
 from llama_o1.learn.nano import nano_model, nano_tokenizer
 from llama_o1.play.program import Calculator
-from llama_o1.play.script import Script, script
+from llama_o1.play.script import Script, fitting, script
 from llama_o1.tasks.mixture import draw
 from llama_o1.tasks.problem import Problem
 from llama_o1.tasks.problems import STORED
@@ -67,8 +67,14 @@ def _texts(problem: Problem) -> Iterator[str]:
         yield from (traced.thought.text for traced in trace(problem, rng, kind))
 
 
-def _lines(config: SftConfig, loaded: Loaded) -> Iterator[Script]:
-    """Written lines of thought without end, the same for the same seed."""
+def _lines(config: SftConfig, loaded: Loaded) -> Iterator[tuple[list[int], list[float]]]:
+    """Ids of written lines of thought and how much each counts, without end; the same for the same seed."""
+    marks, weight = frozenset(loaded.special.remaining), config.sft.special_token_weight
+    for ids, learn, _ in _scripts(config, loaded):
+        yield ids, [weight if i in marks else float(wanted) for i, wanted in zip(ids, learn, strict=True)]
+
+
+def _scripts(config: SftConfig, loaded: Loaded) -> Iterator[Script]:
     codec = Codec(loaded.tokenizer, loaded.special)
     calculator = Calculator(codec) if config.calculator else None
     plans = [BudgetPlan(budget, loaded.special.remaining, config.marks) for budget in config.budgets]
@@ -79,10 +85,13 @@ def _lines(config: SftConfig, loaded: Loaded) -> Iterator[Script]:
         line = trace(problem, rng)
         if rng.random() < config.unsure:
             line = rated_at_random(line, rng)
-        yield script(line, codec, rng.choice(plans), calculator)
+        if config.budget_step is None:
+            yield script(line, codec, rng.choice(plans), calculator)
+        else:
+            yield fitting(line, codec, config.budget_step, config.marks, calculator)
 
 
-def _train(config: SftConfig, loaded: Loaded, lines: Iterator[Script]) -> int:
+def _train(config: SftConfig, loaded: Loaded, lines: Iterator[tuple[list[int], list[float]]]) -> int:
     seen = 0
     bar = tqdm(total=config.sft.steps, desc="sft", unit="step", disable=not sys.stderr.isatty())
 

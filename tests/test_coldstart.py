@@ -42,6 +42,25 @@ def test_only_tokens_that_are_to_be_learned_are_learned(tiny_model):
     assert logprobs[1, 99] < -3.0
 
 
+@pytest.mark.parametrize("weights", [(9, 1, 1, 1), (0, 1, 0, 1), (0, 1, 0.5, 3)])
+def test_a_token_counts_by_its_weight_and_leaves_the_others_as_they_are(tiny_model, weights):
+    loaded = load_model(tiny_model)
+    ids, losses = [30, 31, 32, 33], []
+    with torch.no_grad():
+        predicted = loaded.model(input_ids=torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+    each = [-float(predicted[i, token]) for i, token in enumerate(ids[1:])]  # nothing predicts the first one
+    counted = [weight * loss for weight, loss in zip(weights[1:], each, strict=True) if weight]
+    fine_tune(
+        loaded.model,
+        iter([(ids, weights)]),
+        SETTINGS,
+        pad_id=loaded.pad_id,
+        seed=0,
+        on_step=lambda _, loss, __: losses.append(loss),
+    )
+    assert losses == [pytest.approx(sum(counted) / len(counted), rel=1e-5)]
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     return SftConfig(

@@ -5,11 +5,12 @@ import pytest
 
 from llama_o1.engine.fake import FakeEngine
 from llama_o1.format.budget import BudgetPlan
+from llama_o1.format.marks import MarkSettings
 from llama_o1.format.thoughts import Rating, Thought
 from llama_o1.play.expand import ThoughtSettings, trail_of
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.program import Calculator
-from llama_o1.play.script import script
+from llama_o1.play.script import fitting, script
 from llama_o1.tasks.generator import generate
 from llama_o1.tasks.problems import load_problems
 from llama_o1.tasks.traces import Traced, rated_at_random, trace
@@ -126,7 +127,7 @@ def test_results_are_forced_and_so_are_not_learned(codec, calculator):
 
 def test_of_a_thought_that_is_not_to_be_imitated_only_the_rating_is_learned(codec, calculator):
     written = script(LINE[:2], codec, BudgetPlan(10_000, ()), calculator)
-    learned = [codec.decode([i]) for i, learn in zip(*written, strict=True) if learn]
+    learned = [codec.decode([i]) for i, learn in zip(written.ids, written.learn, strict=True) if learn]
     assert learned == ["<negative_rating>"]
 
 
@@ -141,3 +142,15 @@ def test_of_a_line_rated_at_random_no_rating_is_learned_and_the_texts_are(codec,
         for token, learn, learned_before in zip(written.ids, written.learn, told.learn, strict=True):
             assert learn == (learned_before and token not in ratings)
     assert shown == ratings
+
+
+@pytest.mark.parametrize("step", [1, 10, 50])
+def test_a_line_fits_into_the_least_multiple_that_holds_it_with_its_control_tokens(codec, calculator, step):
+    marks = MarkSettings()
+    written = fitting(LINE, codec, step, marks, calculator)
+    holds = [
+        budget
+        for budget in range(step * -(-marks.least_budget // step), 400, step)
+        if script(LINE, codec, BudgetPlan(budget, codec.special.remaining), calculator).thinking <= budget
+    ]
+    assert written == script(LINE, codec, BudgetPlan(holds[0], codec.special.remaining), calculator)

@@ -99,10 +99,15 @@ class ColdstartSettings:
     max_grad_norm: float = 1.0
     bf16: bool = True
     """Autocast of the forward pass; weights stay fp32."""
+    special_token_weight: float = 0.0
+    """Of control tokens of the budget in the loss (BudgetThinker section 3.3: F is 0, T is 1, Tn is n). They
+    are forced, so 0 loses nothing in a search."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_tokens", "learning_rate", "max_grad_norm"):
             _require(getattr(self, name) > 0, f"sft.{name}", "above 0", getattr(self, name))
+        weight = self.special_token_weight
+        _require(_finite(weight) and weight >= 0, "sft.special_token_weight", "at least 0", weight)
 
 
 def _finite(number: float) -> bool:

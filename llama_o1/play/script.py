@@ -12,6 +12,7 @@ from typing import NamedTuple
 from llama_o1.engine.protocol import Draw, Force
 from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
+from llama_o1.format.marks import MarkSettings
 from llama_o1.format.thoughts import Rating
 from llama_o1.format.tokens import TAGS
 from llama_o1.play.program import Calculator, ThoughtProgram
@@ -26,6 +27,7 @@ class Script(NamedTuple):
 
     ids: list[int]
     learn: list[bool]
+    thinking: int  # thinking tokens of the line, control tokens included
 
 
 def script(line: Sequence[Traced], codec: Codec, plan: BudgetPlan, calculator: Calculator | None) -> Script:
@@ -46,7 +48,22 @@ def script(line: Sequence[Traced], codec: Codec, plan: BudgetPlan, calculator: C
         rating = _rating_ids(codec, thought.rating)
         ids += [*own, *rating]
         learn += [imitate and was_sampled for was_sampled in sampled] + [rate, False][: len(rating)]
-    return Script(ids, learn)
+    return Script(ids, learn, spent)
+
+
+def fitting(
+    line: Sequence[Traced], codec: Codec, step: int, marks: MarkSettings, calculator: Calculator | None
+) -> Script:
+    """The script under the least budget that holds the line: a multiple of `step`, control tokens counted.
+
+    BudgetThinker section 3.3, B = T * ceil(|y| / T); there control tokens take the place of others.
+    """
+    shown = codec.special.remaining
+    thinking = script(line, codec, BudgetPlan(_LONGEST, (), marks), calculator).thinking
+    budget = step * -(-max(thinking, marks.least_budget) // step)
+    while (written := script(line, codec, BudgetPlan(budget, shown, marks), calculator)).thinking > budget:
+        budget += step
+    return written
 
 
 def _play(
