@@ -40,6 +40,15 @@ def test_verify_compares_engine_and_packing_and_ends_with_the_maxima(capsys, arg
     assert words.endswith(": pass")
 
 
+def test_a_model_without_tries_is_compared_with_nothing_and_says_so(capsys, arguments, monkeypatch):
+    monkeypatch.setattr(exactness, "why_no_tries", lambda model, pad_id: "0 of its 2 layers")
+    assert main(arguments) == 0
+    (_, packing), words = cases(capsys)
+    assert (packing["tries"], packing["differences"]) == (False, {})
+    assert "0 of its 2 layers" in packing["what"]
+    assert words.endswith(": pass (without tries)")
+
+
 def test_a_limit_that_is_passed_fails_the_command(capsys, arguments, monkeypatch):
     monkeypatch.setitem(compare.LIMITS, torch.float32, 0.0)
     monkeypatch.setattr(exactness, "ENGINE_LIMIT", -1.0)
