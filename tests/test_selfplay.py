@@ -12,7 +12,7 @@ from llama_o1.engine.fake import FakeEngine
 from llama_o1.errors import ConfigError, EngineError, ProblemError
 from llama_o1.play.expand import Expander, Grade, ThoughtSettings
 from llama_o1.play.methods import WEIGHTINGS, MethodSettings
-from llama_o1.play.purse import Purse
+from llama_o1.play.purse import Purse, Share
 from llama_o1.play.selfplay import play_figures, search_all, tree_row
 from tree.actions import MetaAction, Transitions
 from tree.record import from_row
@@ -91,26 +91,51 @@ def test_who_ends_first_changes_nobodys_share_of_a_run(search, codec, writer, sc
     assert [tree_row(tree) for tree in search(settings, engine)] == expected
 
 
+amounts = st.tuples(st.integers(0, 50), st.integers(0, 9))
+
+
 @given(
-    st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), min_size=1, max_size=12),
+    st.lists(st.tuples(amounts, st.integers(0, 5)), min_size=1, max_size=12),
     st.integers(0, 300),
+    st.none() | st.integers(0, 40),
 )
-def test_each_tree_gets_what_it_would_get_if_all_before_it_had_ended(trees, tokens):
-    # each spends some of its 50 and ends after so many others were begun
-    purse, running, shares = Purse(tokens), [], []
+def test_each_tree_gets_what_it_would_get_if_all_before_it_had_ended(trees, tokens, nodes):
+    # each may take 50 tokens and 9 nodes, spends some of them, and ends after so many others were begun
+    purse, running, shares = Purse(Share(tokens, nodes)), [], []
+    wanted = Share(50, 9)
     for i, (used, lasts) in enumerate(trees):
-        for each in [each for each in running if each[1] <= i]:
+        for each in [each for each in running if each[2] <= i]:
             running.remove(each)
-            purse.give_back(each[0])
-        while (share := purse.take(50, idle=not running)) is None:
-            purse.give_back(running.pop(0)[0])
+            purse.give_back(*each[:2])
+        while (share := purse.take(wanted, idle=not running)) is None:
+            purse.give_back(*running.pop(0)[:2])
         shares.append(share)
-        running.append((share - min(used, share), i + 1 + lasts))
-    left, expected = tokens, []
+        running.append((share, Share(*used).at_most(share), i + 1 + lasts))
+    left, expected = Share(tokens, nodes), []
     for used, _ in trees:
-        expected.append(min(50, left))
-        left -= min(used, expected[-1])
+        expected.append(wanted.at_most(left))
+        left = left.spent_by(Share(*used).at_most(expected[-1]))
     assert shares == expected
+
+
+@pytest.mark.parametrize(
+    ("limited", "spent"),
+    [
+        ({"run_budget_nodes": 12, "budget_nodes": 5}, lambda tree: len(tree.nodes) - 1),
+        ({"run_budget_simulations": 45}, lambda tree: tree.simulations),
+    ],
+)
+def test_a_run_has_no_more_nodes_and_simulations_than_it_may(search, limited, spent):
+    settings = replace(SETTINGS, **limited)
+    trees = search(settings)
+    what, most = next(iter(limited.items()))
+    assert 0 < sum(map(spent, trees)) <= most
+    assert trees[-1].stopped == f"the run's {what.removeprefix('run_budget_')} are spent"
+
+
+def test_nodes_of_a_run_need_a_share_of_one_problem():
+    with pytest.raises(ConfigError, match=r"run_budget_nodes needs search.budget_nodes, got 9 and none"):
+        MethodSettings(run_budget_nodes=9)
 
 
 class Clock:

@@ -8,6 +8,7 @@ from math import inf
 from typing import Literal
 
 from llama_o1.errors import ConfigError
+from llama_o1.play.purse import Share
 from tree.actions import ActionDraw, Transitions, by_model, refining, uniformly
 from tree.baselines import lines
 from tree.beam import beam
@@ -73,6 +74,10 @@ class MethodSettings:
     """Seconds of a tree; after them nothing but a last conclusion is begun. Makes results depend on speed."""
     run_budget_tokens: int | None = None
     """Tokens of all problems searched together. What a tree leaves is there for those after it."""
+    run_budget_nodes: int | None = None
+    """Thoughts of all problems searched together; needs `budget_nodes`, the most that one may take."""
+    run_budget_simulations: int | None = None
+    """Simulations of all problems searched together."""
     run_budget_s: float | None = None
     """Seconds of all problems searched together."""
     answer: Weighting | None = None
@@ -95,10 +100,15 @@ class MethodSettings:
     def __post_init__(self) -> None:
         """Refuse counts that grow nothing."""
         counts = ("budget_tokens", "budget_nodes", "run_budget_tokens", "num_lines", "beam_width")
-        for name in (*counts, "hopeless_after"):
+        for name in (*counts, "run_budget_nodes", "run_budget_simulations", "hopeless_after"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise ConfigError(f"search.{name} must be at least 1, got {count}")
+        if self.run_budget_nodes is not None and self.budget_nodes is None:
+            raise ConfigError(
+                f"search.run_budget_nodes needs search.budget_nodes, got {self.run_budget_nodes} and none; "
+                "say how many thoughts one problem may take"
+            )
         for name in ("budget_s", "run_budget_s"):
             seconds = getattr(self, name)
             if seconds is not None and not 0 < seconds < inf:
@@ -112,6 +122,16 @@ class MethodSettings:
             yield Decided(self.weighting, same)
         if self.hopeless:
             yield Hopeless(self.hopeless, self.hopeless_after)
+
+    @property
+    def of_a_tree(self) -> Share:
+        """What one tree may spend."""
+        return Share(self.budget_tokens, self.budget_nodes, self.tree.simulations)
+
+    @property
+    def of_a_run(self) -> Share:
+        """What all trees together may spend."""
+        return Share(self.run_budget_tokens, self.run_budget_nodes, self.run_budget_simulations)
 
     @property
     def weighting(self) -> Weighting:

@@ -17,7 +17,7 @@ from llama_o1.play.drive import Job, drive
 from llama_o1.play.expand import Expander, Judge
 from llama_o1.play.line import LineWriter
 from llama_o1.play.methods import MethodSettings, action_draw, start
-from llama_o1.play.purse import Purse
+from llama_o1.play.purse import Purse, Share
 from llama_o1.play.writer import Writer
 from tree.actions import ActionDraw, Transitions
 from tree.budget import Limits, Stop
@@ -83,14 +83,14 @@ class _Round:
     ) -> None:
         self._writer, self._settings, self._draw = writer, settings, draw
         self._same, self._clock = same, clock
-        self._purse = Purse(settings.run_budget_tokens)
+        self._purse = Purse(settings.of_a_run)
         self._began = clock()
-        self._running: dict[int, tuple[float, int]] = {}  # when it began and what it was given, by index
+        self._running: dict[int, tuple[float, Share]] = {}  # when it began and what it was given, by index
 
     def jobs(self, trees: Sequence[Tree], judges: Sequence[Judge]) -> Iterator[Job | None]:
         """One job a tree, in their order; None while a tree must wait for what others leave."""
         for i, (tree, judge) in enumerate(zip(trees, judges, strict=True)):
-            while (share := self._purse.take(self._settings.budget_tokens, idle=not self._running)) is None:
+            while (share := self._purse.take(self._settings.of_a_tree, idle=not self._running)) is None:
                 yield None
             self._running[i] = (self._clock(), share)
             yield Job(str(i), tree, self._search(tree, share), self._writer, judge)
@@ -98,23 +98,33 @@ class _Round:
     def ended(self, index: int, tree: Tree) -> float:
         """Take back what the tree leaves; the seconds it took."""
         began, share = self._running.pop(index)
-        self._purse.give_back(share - tree.tokens_used)
+        self._purse.give_back(share, Share(tree.tokens_used, len(tree.nodes) - 1, tree.simulations))
         return self._clock() - began
 
-    def _search(self, tree: Tree, share: int) -> Search:
+    def _search(self, tree: Tree, share: Share) -> Search:
         settings = self._settings
-        if not self._writer.affords(share):
-            tree.stopped = "the run's tokens are spent"
+        tree.stopped = self._nothing_for(share)
+        if tree.stopped is not None:
             return nothing()
-        if self._out_of_time(self._began, settings.run_budget_s):
-            tree.stopped = "the run's time is over"
-            return nothing()
+        assert share.tokens is not None, "every tree has a budget of tokens"
+        assert share.simulations is not None, "and one of simulations"
         limits = replace(
-            self._writer.limits(share),
-            nodes=settings.budget_nodes,
+            self._writer.limits(share.tokens),
+            nodes=share.nodes,
             stops=(*settings.stops(self._same), *self._timers()),
         )
-        return start(tree, settings, limits, self._draw)
+        shape = replace(settings.tree, simulations=share.simulations)
+        return start(tree, replace(settings, tree=shape), limits, self._draw)
+
+    def _nothing_for(self, share: Share) -> str | None:
+        """Why a tree with this share cannot be begun; None: it can."""
+        if not self._writer.affords(share.tokens or 0):
+            return "the run's tokens are spent"
+        if share.nodes == 0 or share.simulations == 0:
+            return f"the run's {'nodes' if share.nodes == 0 else 'simulations'} are spent"
+        if self._out_of_time(self._began, self._settings.run_budget_s):
+            return "the run's time is over"
+        return None
 
     def _timers(self) -> Iterator[Stop]:
         """Reasons to stop that look at the clock; few searches have one."""
