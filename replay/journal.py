@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +77,19 @@ class Priorities(NamedTuple):
 def read_journal(db: sqlite3.Connection, path: Path) -> Iterator[Entry]:
     """Every journal entry, oldest first, checked."""
     for line in db.execute("SELECT * FROM journal ORDER BY entry"):
-        yield _entry(path, *line)
+        yield read_entry(path, line)
+
+
+def read_entry(path: Path, line: tuple[Any, ...]) -> Entry:
+    """The entry of one line of the table; ReplayError when it does not match its checksum."""
+    number, ids, priorities, stale_updates, max_priority, crc = line
+    try:
+        fits = crc == _entry_checksum(ids, priorities, stale_updates, max_priority)
+    except (TypeError, struct.error):
+        fits = False
+    if not fits:
+        raise ReplayError(f"{path} is damaged: journal entry {number} does not match its checksum")
+    return Entry(np.frombuffer(ids, "<i8"), np.frombuffer(priorities, "<f8"), stale_updates, max_priority)
 
 
 def read_whole_position(db: sqlite3.Connection, path: Path) -> Position:
@@ -86,7 +98,7 @@ def read_whole_position(db: sqlite3.Connection, path: Path) -> Position:
     last = db.execute("SELECT * FROM journal ORDER BY entry DESC LIMIT 1").fetchone()
     if last is None:
         return position
-    entry = _entry(path, *last)
+    entry = read_entry(path, last)
     return position._replace(
         stale_updates=max(position.stale_updates, entry.stale_updates),
         max_priority=max(position.max_priority, entry.max_priority),
@@ -145,18 +157,6 @@ def _places(ids: Int64, wanted: Int64) -> tuple[Int64, npt.NDArray[np.bool_]]:
     places = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
     there = ids[places] == wanted
     return places[there], there
-
-
-def _entry(
-    path: Path, number: int, ids: bytes, priorities: bytes, stale_updates: int, max_priority: float, crc: int
-) -> Entry:
-    try:
-        fits = crc == _entry_checksum(ids, priorities, stale_updates, max_priority)
-    except (TypeError, struct.error):
-        fits = False
-    if not fits:
-        raise ReplayError(f"{path} is damaged: journal entry {number} does not match its checksum")
-    return Entry(np.frombuffer(ids, "<i8"), np.frombuffer(priorities, "<f8"), stale_updates, max_priority)
 
 
 def _entry_checksum(ids: bytes, priorities: bytes, stale_updates: int, max_priority: float) -> int:
