@@ -97,12 +97,20 @@ def inspect(arguments: list[str]) -> int:
     parser.add_argument("--serve", action="store_true", help="the page, live, for this machine's browser")
     parser.add_argument("--port", type=int, default=0, help="of --serve; 0: any that is free")
     parser.add_argument("--tokenizer", type=str | None, help="a tokenizer.json; the run's own unless told")
+    parser.add_argument(
+        "--repair", type=str | None, help="save what is whole of a damaged file in this folder"
+    )
     given = parse(parser, arguments)
     folder = Path(given.folder)
     if not folder.exists():
         raise RunError(f"there is no {folder}; give a run folder, a replay folder or a file of trees")
     if folder.is_file() or given.tree is not None or given.compare is not None:
         return _show_trees(folder, given.tree, given.compare, given.html, plain=given.plain)
+    if given.repair is not None:
+        from replay.salvage import salvage
+
+        _print(salvage(folder, given.repair).line(folder, Path(given.repair)))
+        return 0
     outputs = [given.html, given.export[1] if given.export else None, given.json]
     _check_writable([Path(output) for output in outputs if output not in (None, "-")])
     from llama_o1.inspection import inspect_run

@@ -50,9 +50,9 @@ class Salvaged(NamedTuple):
 
 
 def salvage(folder: str | Path, out: str | Path) -> Salvaged:
-    """Write all whole live nodes of `folder`, a replay or run folder, into a new buffer in the folder `out`, under their ids.
+    """Write all whole live nodes of `folder` into a new buffer in the folder `out`, under their ids.
 
-    ReplayError when there is no file, a writer has it open, `out` has a buffer already, it is of another
+    `folder`: of a buffer or of a run. ReplayError when there is no file, a writer has it open, `out` has a buffer already, it is of another
     format, or nothing of it can be read.
     """
     source, target = Path(folder) / FILE_NAME, Path(out) / FILE_NAME
@@ -227,7 +227,8 @@ def _run(db: sqlite3.Connection, sql: str, start: int) -> tuple[list[int], bool]
 
 def _priorities(db: sqlite3.Connection, source: Path) -> tuple[dict[int, float], dict[int, float]]:
     """Priorities by id: as shown to people, and as the snapshot and the journal have them."""
-    shown, current = {}, {}
+    shown: dict[int, float] = {}
+    current: dict[int, float] = {}
     for i in _walk(db, "priorities", "id")[0]:
         with suppress(sqlite3.Error, TypeError):
             (priority,) = db.execute("SELECT priority FROM priorities WHERE id = ?", (i,)).fetchone()

@@ -106,10 +106,7 @@ def test_a_file_cut_short_gives_what_came_before(folder, tmp_path):
     os.truncate(path, path.stat().st_size * 3 // 4)
     found = salvage(folder, tmp_path / "new")
     assert 0 < found.num_nodes < 200
-    saved = held(tmp_path / "new")
-    assert saved.items() <= {i: (i, p) for i in WHOLE for p in (5.0, float(i))}.items() or all(
-        saved[i][0] == i for i in saved
-    )
+    assert all(node == i for i, (node, _) in held(tmp_path / "new").items())
 
 
 @pytest.mark.parametrize("seed", range(12))
