@@ -26,7 +26,8 @@ from llama_o1.progress import Rates, bar
 from llama_o1.run import begin, write_whole
 from llama_o1.tasks.mixture import draw, select
 from llama_o1.tasks.problem import Problem
-from replay.buffer import PrioritizedReplayBuffer, priority_of
+from replay.batch import priority_of
+from replay.buffer import PrioritizedReplayBuffer
 from replay.schedule import beta_at
 from tree.actions import Transitions
 from tree.node import Tree

@@ -1,7 +1,7 @@
 """Prioritized replay on disk: numpy and the standard library, no trees, no torch."""
 
-from replay.batch import Batch, Update
-from replay.buffer import PrioritizedReplayBuffer, priority_of
+from replay.batch import Batch, Update, priority_of
+from replay.buffer import PrioritizedReplayBuffer
 from replay.errors import ReplayError
 from replay.experience import Experience
 from replay.schedule import SamplesPerInsert, beta_at

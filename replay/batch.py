@@ -1,4 +1,4 @@
-"""What a buffer hands out and what it says of updates. Knows records, no buffer."""
+"""What a buffer hands out, what it says of updates, and what priority an item should have. Knows no buffer."""
 
 from __future__ import annotations
 
@@ -57,3 +57,12 @@ class Update(NamedTuple):
 
     applied: int
     stale: int  # ids no longer in the buffer; nothing was changed for them
+
+
+def priority_of(
+    advantage: npt.ArrayLike, value_target: npt.ArrayLike, value: npt.ArrayLike, eps: float = 1e-3
+) -> Float64:
+    """|advantage| + |value target - value| + eps, by item."""
+    surprise = np.abs(np.asarray(value_target, np.float64) - np.asarray(value, np.float64))
+    priority: Float64 = np.abs(np.asarray(advantage, np.float64)) + surprise + eps
+    return priority

@@ -33,15 +33,6 @@ _LEAST_FOLD = 65_536  # journaled priorities kept before they are folded, at lea
 _HIGHEST = 1e100  # so that a million squares of them have a sum
 
 
-def priority_of(
-    advantage: npt.ArrayLike, value_target: npt.ArrayLike, value: npt.ArrayLike, eps: float = 1e-3
-) -> Float64:
-    """|advantage| + |value target - value| + eps, by item."""
-    surprise = np.abs(np.asarray(value_target, np.float64) - np.asarray(value, np.float64))
-    priority: Float64 = np.abs(np.asarray(advantage, np.float64)) + surprise + eps
-    return priority
-
-
 class PrioritizedReplayBuffer:
     """At most `capacity` experiences of one folder; one writer at a time, any number of readers.
 

@@ -25,8 +25,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from replay.errors import ReplayError
-from replay.record import Row, checksum, pack
+from replay.record import COLUMNS, Row, checksum, pack
+
+Int64 = npt.NDArray[np.int64]
 
 FORMAT = 2
 FILE_NAME = "replay.sqlite"
@@ -51,6 +56,13 @@ SCHEMA = (
 TABLES = {"meta", "nodes", "payloads", "journal", "snapshots", "priorities", "evicted"}
 
 
+_CHUNK = 1024  # rows read at once
+_ASK_NODES = (
+    f"SELECT id, {', '.join(COLUMNS)}, payload, crc32 FROM priorities CROSS JOIN nodes USING (id) "
+    "LEFT JOIN payloads USING (id) ORDER BY priorities.id"
+)
+
+
 class Position(NamedTuple):
     """Where a buffer stands. Which ids are live is in the table `priorities`."""
 
@@ -67,6 +79,14 @@ class Position(NamedTuple):
     def num_live(self) -> int:
         """Items that live."""
         return self.added - self.evicted - self.dropped
+
+
+class Nodes(NamedTuple):
+    """Live nodes as they were read back."""
+
+    ids: Int64
+    versions: Int64
+    records: list[bytes]
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
@@ -97,6 +117,20 @@ def read_position(db: sqlite3.Connection, path: Path) -> Position:
     if line[-1] != position_checksum(position):
         raise ReplayError(f"{path} is damaged: meta does not match its checksum")
     return position
+
+
+def read_nodes(db: sqlite3.Connection, path: Path, ids: Int64) -> Iterator[Nodes]:
+    """The live nodes, whose ascending ids are given, checked, in chunks; ReplayError names a damaged one."""
+    version = 1 + COLUMNS.index("version")
+    cursor = db.execute(_ASK_NODES)
+    for done in range(0, len(ids), _CHUNK):
+        chunk, expected = cursor.fetchmany(_CHUNK), ids[done : done + _CHUNK]
+        found = np.array([line[0] for line in chunk], dtype=np.int64)
+        if not np.array_equal(found, expected):
+            missing = np.setdiff1d(expected, found)[0]
+            raise ReplayError(f"{path} is damaged: node {missing} is missing")
+        records = [read_record(path, line) for line in chunk]
+        yield Nodes(found, np.array([line[version] for line in chunk], dtype=np.int64), records)
 
 
 def read_record(path: Path, line: tuple[Any, ...]) -> bytes:

@@ -12,6 +12,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,8 +53,8 @@ class Salvaged(NamedTuple):
 def salvage(folder: str | Path, out: str | Path) -> Salvaged:
     """Write all whole live nodes of `folder` into a new buffer in the folder `out`, under their ids.
 
-    `folder`: of a buffer or of a run. ReplayError when there is no file, a writer has it open, `out` has a buffer already, it is of another
-    format, or nothing of it can be read.
+    `folder`: of a buffer or of a run. ReplayError when there is no file, a writer has it open, `out` has
+    a buffer already, it is of another format, or nothing of it can be read.
     """
     source, target = Path(folder) / FILE_NAME, Path(out) / FILE_NAME
     if not source.is_file():
@@ -219,8 +220,9 @@ def _run(db: sqlite3.Connection, sql: str, start: int) -> tuple[list[int], bool]
         if not lines:
             return found, True
         keys = [line[0] for line in lines]
-        if not all(isinstance(key, int) for key in keys) or (found and found[-1] in keys):
-            return found, False
+        distances = [abs(key - start) if isinstance(key, int) else -1 for key in [*found[-1:], *keys]]
+        if any(b <= a for a, b in pairwise(distances)) or distances[0] < 0:
+            return found, False  # out of order: a damaged key
         found += keys
     return found, False
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,12 @@ from replay.errors import ReplayError
 from replay.file import (
     FORMAT,
     SCHEMA,
+    Nodes,
     Position,
     check_format,
     named_errors,
     position_checksum,
-    read_record,
+    read_nodes,
 )
 from replay.journal import (
     Entry,
@@ -45,25 +46,12 @@ Float64 = npt.NDArray[np.float64]
 Durability = Literal["process", "power"]
 
 KEPT_MARKS = 8  # snapshots one can go back to; older ones and their evicted nodes are deleted
-_CHUNK = 1024  # rows read at once
 
 _ADD_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * (len(COLUMNS) + 2))})"
 _ADD_ENTRY = (
     "INSERT INTO journal (ids, priorities, stale_updates, max_priority, crc32) VALUES (?, ?, ?, ?, ?)"
 )
 _SET_META = f"UPDATE meta SET {', '.join(f'{name} = ?' for name in Position._fields)}, crc32 = ?"
-_ASK_NODES = (
-    f"SELECT id, {', '.join(COLUMNS)}, payload, crc32 FROM priorities CROSS JOIN nodes USING (id) "
-    "LEFT JOIN payloads USING (id) ORDER BY priorities.id"
-)
-
-
-class Stored(NamedTuple):
-    """Nodes as they were read back."""
-
-    ids: Int64
-    versions: Int64
-    records: list[bytes]
 
 
 class Store:
@@ -86,6 +74,8 @@ class Store:
             raise ReplayError(f"cannot make the folder {path.parent}: {error.strerror}") from error
         self._lock = WriterLock(path.with_suffix(".lock"))
         try:
+            if path.exists() and not os.access(path, os.W_OK):
+                raise ReplayError(f"cannot write {path}: it is read-only; allow it, or use another folder")
             with named_errors(path):
                 self._db = sqlite3.connect(path, isolation_level=None, cached_statements=64)
         except BaseException:
@@ -185,23 +175,10 @@ class Store:
             )
         return found
 
-    def nodes(self, ids: Int64) -> Iterator[Stored]:
+    def nodes(self, ids: Int64) -> Iterator[Nodes]:
         """The live nodes, whose ids are given, checked, in chunks; ReplayError names a damaged one."""
-        version = 1 + COLUMNS.index("version")
         with named_errors(self.path):
-            cursor = self._db.execute(_ASK_NODES)
-            done = 0
-            while done < len(ids):
-                chunk = cursor.fetchmany(_CHUNK)
-                found = np.array([line[0] for line in chunk], dtype=np.int64)
-                expected = ids[done : done + _CHUNK]
-                if not np.array_equal(found, expected):
-                    raise ReplayError(
-                        f"{self.path} is damaged: node {_first_missing(expected, found)} is missing"
-                    )
-                records = [read_record(self.path, line) for line in chunk]
-                yield Stored(found, np.array([line[version] for line in chunk], dtype=np.int64), records)
-                done += len(chunk)
+            yield from read_nodes(self._db, self.path, ids)
 
     def close(self) -> None:
         """Close the file and let the next writer in. Twice is once."""
@@ -304,7 +281,3 @@ class Store:
             kept = [str(n) for (n,) in self._db.execute("SELECT snapshot FROM snapshots WHERE kept")]
             raise ReplayError(f"mark {number} is not in {self.path}; kept are: {', '.join(kept) or 'none'}")
         return found
-
-
-def _first_missing(expected: Int64, found: Int64) -> int:
-    return int(np.setdiff1d(expected, found)[0]) if len(expected) else -1

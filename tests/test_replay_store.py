@@ -1,9 +1,12 @@
 """The file: kills, second writers, damage, newer formats, plain SQL clients."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from replay import Experience, PrioritizedReplayBuffer, ReplayError
 from replay.file import FILE_NAME
 from replay.inspect.query import ReplayReader
+from replay.wal import Checkpointer
 
 CHILD = """
 import sys
@@ -177,6 +181,118 @@ def test_a_full_disk_stores_nothing_of_the_call(tmp_path):
         assert buffer.extend([experience(3)]).tolist() == [3]
     with PrioritizedReplayBuffer(tmp_path, capacity=50_000) as buffer:
         assert len(buffer) == 4
+
+
+def as_nobody(folder):
+    """What is said when a user whom file permissions bind opens the folder, which they do not bind root."""
+    command = [sys.executable, "-c", OPEN, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+OPEN = """
+import os, sys
+from replay import PrioritizedReplayBuffer, ReplayError
+from replay.inspect.query import ReplayReader
+if os.getuid() == 0:
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+try:
+    with PrioritizedReplayBuffer(sys.argv[1], capacity=50, backend="numpy") as buffer:
+        print(len(buffer))
+except ReplayError as error:
+    print(error)
+with ReplayReader(sys.argv[1]) as reader:
+    print(reader.node(2).experience.node)
+"""
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_can_be_read():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        begin(folder)
+        (folder / "replay.lock").unlink()
+        for path, mode in ((folder / FILE_NAME, 0o444), (folder, 0o555)):
+            path.chmod(mode)
+        refused, node = as_nobody(folder)
+        folder.chmod(0o755)
+    assert refused == f"cannot write in {folder}: Permission denied"
+    assert node == str(0x1236)
+
+
+def test_a_file_that_cannot_be_written_is_named():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = begin(folder)
+        folder.chmod(0o777)
+        (folder / "replay.lock").chmod(0o666)
+        path.chmod(0o444)
+        refused, node = as_nobody(folder)
+    assert refused == f"cannot write {path}: it is read-only; allow it, or use another folder"
+    assert node == str(0x1236)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MB."""
+    if os.getuid() or not shutil.which("mount"):
+        pytest.skip("only root can mount a small disk")
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(tmp_path)]
+    mounted = subprocess.run(command, capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no small disk can be mounted here")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_disk_that_is_really_full_loses_nothing_that_was_acknowledged(small_disk):
+    with PrioritizedReplayBuffer(small_disk, capacity=100_000, backend="numpy") as buffer:
+        acknowledged = 0
+
+        def fill():
+            nonlocal acknowledged
+            for number in range(0, 100_000, 50):
+                buffer.extend([experience(i) for i in range(number, number + 50)])
+                acknowledged = number + 50
+
+        with pytest.raises(ReplayError, match="nothing of this call was stored"):
+            fill()
+        assert acknowledged > 500
+        assert len(buffer) == acknowledged
+        assert len(buffer.sample(8, 1.0, np.random.default_rng(0)).experiences) == 8
+    with PrioritizedReplayBuffer(small_disk, capacity=100_000, backend="numpy") as buffer:
+        ids = buffer._memory.ids()
+        rows = buffer._memory.experiences_at(ids % buffer._memory.position.num_slots)
+        assert [row.node for row in rows] == list(range(acknowledged))
+
+
+def test_the_log_is_copied_while_the_writer_goes_on_and_starts_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("replay.wal._DUE_BYTES", 1 << 15)
+    monkeypatch.setattr("replay.wal._RESTART_PAGES", 64)
+    copied = threading.Event()
+    whole = Checkpointer._copy
+
+    def copy(self, db):
+        whole(self, db)
+        copied.set()
+
+    monkeypatch.setattr(Checkpointer, "_copy", copy)
+    log = tmp_path / f"{FILE_NAME}-wal"
+    with PrioritizedReplayBuffer(tmp_path, capacity=100, backend="numpy") as buffer:
+        for number in range(0, 6000, 100):
+            copied.clear()
+            buffer.extend([experience(i) for i in range(number, number + 100)])
+            assert copied.wait(30)
+        assert log.stat().st_size < 1 << 20  # 60 times 100 nodes of more than 600 bytes were written to it
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+            assert db.execute("SELECT count(*) FROM live").fetchone() == (100,)
+
+
+def test_a_buffer_is_written_by_the_process_that_opened_it(tmp_path):
+    with PrioritizedReplayBuffer(tmp_path, capacity=4) as buffer:
+        buffer.extend([experience()])
+        buffer._store._process += 1  # as a forked worker would find it
+        with pytest.raises(ReplayError, match="opened by another process; open it in the one that writes"):
+            buffer.update_priority([0], [2.0])
+        assert len(buffer.sample(2, 1.0, np.random.default_rng(0)).experiences) == 2
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("power", 2)])
