@@ -1,4 +1,4 @@
-"""What a buffer hands out, what it says of updates, and what priority an item should have. Knows no buffer."""
+"""What a buffer hands out, what it says of updates, which priority an item should have. Knows no buffer."""
 
 from __future__ import annotations
 

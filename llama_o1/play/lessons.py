@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from replay.buffer import priority_of
+from replay.batch import priority_of
 from tree.node import Tree
 from tree.record import from_row
 from tree.targets import AdvantageMode, targets
