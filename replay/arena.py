@@ -19,6 +19,7 @@ Int64 = npt.NDArray[np.int64]
 
 _LEAST_PAGE, _MOST_PAGE = 1 << 14, 1 << 26
 _PAGES = 16  # of the records' bytes, about
+_PAD = bytes(8)
 _WORD = 8  # records begin at multiples of it, so that their arrays are aligned
 
 
@@ -62,9 +63,12 @@ class Arena:
 
     def add(self, slots: Int64, records: Sequence[bytes]) -> None:  # [B], B
         """Store records in slots that hold nothing."""
-        padded = [record + bytes(-len(record) % _WORD) for record in records]
-        lengths = np.array([len(record) for record in padded], dtype=np.int64)
-        self._store(slots, np.frombuffer(b"".join(padded), np.uint8), lengths)
+        lengths = np.fromiter(map(len, records), dtype=np.int64, count=len(records))
+        gaps = -lengths % _WORD
+        parts = [
+            part for record, gap in zip(records, gaps.tolist(), strict=True) for part in (record, _PAD[:gap])
+        ]
+        self._store(slots, np.frombuffer(b"".join(parts), np.uint8), lengths + gaps)
 
     def remove(self, slots: Int64) -> None:  # [B], each once
         """Let go of records; pages that hold nothing else are freed."""

@@ -157,11 +157,13 @@ class PrioritizedReplayBuffer:
             return update
         if update.stale:
             wanted, given = wanted[alive], given[alive]
-        now = self._memory.position
-        position = now._replace(
-            stale_updates=now.stale_updates + update.stale,
-            max_priority=float(given.max(initial=now.max_priority)),
-        )
+        position = self._memory.position
+        highest = float(given.max(initial=0.0))
+        if update.stale or highest > position.max_priority:
+            position = position._replace(
+                stale_updates=position.stale_updates + update.stale,
+                max_priority=max(highest, position.max_priority),
+            )
         self._store.record_priorities(wanted, given, position)
         self._memory.position = position
         self._memory.set_priorities(wanted, given, drawn=True)

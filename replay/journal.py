@@ -129,9 +129,12 @@ def read_snapshot(db: sqlite3.Connection, path: Path, number: int) -> Snapshot |
 
 def read_priorities(db: sqlite3.Connection, path: Path) -> Priorities:
     """Current priorities and draws: the newest snapshot, then the journal. ReplayError when one is lost."""
-    found = np.array(db.execute("SELECT id, priority FROM priorities ORDER BY id").fetchall(), dtype=object)
-    found = found.reshape(-1, 2)
-    ids, shown = found[:, 0].astype(np.int64), found[:, 1].astype(np.float64)
+    cursor = db.execute("SELECT id, priority FROM priorities ORDER BY id")
+    try:
+        found = np.fromiter(cursor, dtype=[("id", np.int64), ("priority", np.float64)])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ReplayError(f"{path} is damaged: priorities cannot be read: {error}") from error
+    ids, shown = found["id"].copy(), found["priority"]
     current, draws = np.full(len(ids), np.nan), np.zeros(len(ids), dtype=np.int64)
     newest = db.execute("SELECT max(snapshot) FROM snapshots").fetchone()[0]
     then = None if newest is None else read_snapshot(db, path, newest)

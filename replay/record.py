@@ -80,26 +80,16 @@ def row_of(experience: Experience) -> Row:
 def pack(row: Row) -> bytes:
     """The record of a row: header, arrays, then action, problem and tree as UTF-8."""
     try:
-        action, problem, tree = row.action.encode(), row.problem.encode(), row.tree.encode()
+        problem, tree, node, parent, action, version, temperature, advantage, value, target = row[:10]
+        outcome, num_context, num_tokens, num_sampled, payload = row[10:]
+        texts = action.encode(), problem.encode(), tree.encode()
         header = _HEADER.pack(
-            row.num_context,
-            row.num_tokens,
-            row.num_sampled,
-            len(action),
-            len(problem),
-            len(tree),
-            row.version,
-            row.node,
-            row.parent,
-            row.temperature,
-            row.advantage,
-            row.value,
-            row.value_target,
-            math.nan if row.outcome is None else row.outcome,
+            *(num_context, num_tokens, num_sampled, *map(len, texts), version, node, parent),
+            *(temperature, advantage, value, target, math.nan if outcome is None else outcome),
         )
     except (struct.error, UnicodeEncodeError, AttributeError) as error:
         raise ReplayError(f"node {row.node!r} of tree {row.tree!r} cannot be packed: {error}") from error
-    return b"".join((header, row.payload, action, problem, tree))
+    return b"".join((header, payload, *texts))
 
 
 def checksum(record: bytes) -> int:

@@ -1,10 +1,10 @@
 """`bench replay`: our durable buffer against cpprb's in RAM, and against a plain copy of the payloads.
 
 One cycle draws a batch with its payloads and gives new priorities; ours has committed them when it returns.
-Systems take turns cycle by cycle, so that noise and cold caches hit all, and a ratio is one of median wall
-times. The floor is `np.take` of as many rows of 256 ids and 256 log-probs, without any choice of rows. Our
-records also hold what else an experience has (88 bytes of scalars, names, which tokens were sampled), and are
-copied whole; experiences become objects when they are asked for, which `unpack_us` says apart.
+Systems take turns, a few cycles each, so that noise hits all, and a ratio is one of median wall times. The
+floor is `np.take` of as many rows of 256 ids and 256 log-probs, without any choice of rows. Our records also
+hold what else an experience has (88 bytes of scalars, names, which tokens were sampled), are copied
+whole, and become objects when they are asked for, which `unpack_us` says apart.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ OURS, CPPRB, FLOOR = "llama-o1", "cpprb", "floor"
 BATCHES = (64, 256, 1024)
 MISSING = "cpprb is not installed, so that nothing is compared with it: pip install llama-o1[bench]"
 _BETA = 0.5
+_TURN = 20  # cycles of one system before the next has its turn
 _POOL = 4096  # different experiences
 _APPEND = 64  # nodes a call
 _APPEND_CONTEXT = 160  # tokens, with which a node of 256 tokens has about 3 KB
@@ -118,8 +119,8 @@ class _Bench:
 
         return {CPPRB: cycle, FLOOR: floor}
 
-    def _measure(self, batch_size: int, systems: dict[str, Cycle], done: Callable[[], object]) -> Measured:
-        """All systems in turn, cycle by cycle."""
+    def _measure(self, batch_size: int, systems: dict[str, Cycle], done: Callable[[int], object]) -> Measured:
+        """All systems in turn."""
         walls: dict[str, list[float]] = {name: [] for name in systems}
         spent: dict[str, list[Spent]] = {name: [] for name in systems}
         for name in systems:
@@ -128,14 +129,16 @@ class _Bench:
         for _ in range(self._settings.repeats):
             before = {name: len(walls[name]) for name in systems}
             cpu = dict.fromkeys(systems, 0.0)
-            for _ in range(self._settings.cycles):
+            for first in range(0, self._settings.cycles, _TURN):
+                turn = min(_TURN, self._settings.cycles - first)
                 for name, cycle in systems.items():
-                    self._new_numbers(batch_size)
-                    begin, cpu_begin = time.perf_counter(), time.thread_time()
-                    cycle(batch_size)
-                    cpu[name] += time.thread_time() - cpu_begin
-                    walls[name].append(time.perf_counter() - begin)
-                done()
+                    for _ in range(turn):
+                        self._new_numbers(batch_size)
+                        begin, cpu_begin = time.perf_counter(), time.thread_time()
+                        cycle(batch_size)
+                        cpu[name] += time.thread_time() - cpu_begin
+                        walls[name].append(time.perf_counter() - begin)
+                done(turn)
             for name in systems:
                 wall = sum(walls[name][before[name] :])
                 spent[name].append(Spent(self._settings.cycles, cpu[name], wall))
