@@ -154,6 +154,7 @@ def kill_in(config: RunConfig, iteration: str) -> None:
 
 WHOLE = """
 from llama_o1.config import *
+from llama_o1.format.line import *
 from llama_o1.learn.settings import *
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
