@@ -86,12 +86,21 @@ def _listed(flag: str, value: str) -> str:
     if value.lstrip().startswith(("[", "{")):
         return value
     key = _LISTS[flag]
-    items = [item.strip() for item in value.split(",") if item.strip()]
+    words = [item.strip() for item in value.split(",") if item.strip()]
+    items = [int(word) if key is None and word.lstrip("-").isdecimal() else word for word in words]
     return json.dumps(items if key is None else [{key: item} for item in items])
 
 
 # Flags of lists, and the key that an item of each is short for.
-_LISTS = {"--problems": "name", "--evaluation.problems": "name", "--engine.urls": None}
+_LISTS = {
+    "--problems": "name",
+    "--evaluation.problems": "name",
+    "--engine.urls": None,
+    "--methods": None,
+    "--baselines": None,
+    "--budgets": None,
+    "--seeds": None,
+}
 _UNKNOWN = (
     re.compile(r"unrecognized arguments: (?:--)?(?P<key>[\w.+-]+)"),
     re.compile(r"Option '(?P<key>[^']+)' is not accepted"),

@@ -16,6 +16,8 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
              llama-o1 train --config configs/nano.yaml
   search   solve a problem with a tree search, within a budget of tokens
              llama-o1 search --config configs/nano.yaml --problem "..." --html tree.html
+  eval     compare search methods at equal tokens, with intervals and a picture
+             llama-o1 eval --config configs/eval.yaml
   inspect  look into what a run has in its replay buffer, and at its trees
              llama-o1 inspect runs/nano --tree 3/12 --html tree.html
   init     add the special tokens to any Hugging Face causal LM
@@ -63,10 +65,10 @@ def _run(name: str, arguments: list[str]) -> int:
     # Threads that spin while they wait make a small model many times slower where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "transformers", "accelerate"):
+    for noisy in ("httpx", "transformers", "accelerate", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
-        return int(getattr(commands, name)(arguments))
+        return int(getattr(commands, FUNCTIONS.get(name, name))(arguments))
     except (LlamaO1Error, ReplayError) as error:
         return _refuse(" ".join(str(error).split()))
     except BrokenPipeError:
@@ -81,8 +83,12 @@ def _refuse(message: str) -> int:
     return 2
 
 
-COMMANDS = ("train", "search", "inspect", "init", "sft", "verify", "grade", "curate", "bench")
-_HOW_TO_GO_ON = {"train": "; nothing acknowledged is lost: go on by the same command with `--resume true`"}
+COMMANDS = ("train", "search", "eval", "inspect", "init", "sft", "verify", "grade", "curate", "bench")
+FUNCTIONS = {"eval": "evaluate"}  # where a command has the name of one of Python's own functions
+_HOW_TO_GO_ON = {
+    "train": "; nothing acknowledged is lost: go on by the same command with `--resume true`",
+    "eval": "; no finished trial is lost: go on by the same command",
+}
 
 
 if __name__ == "__main__":

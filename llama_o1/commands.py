@@ -236,6 +236,30 @@ def bench(arguments: list[str]) -> int:
     return 0
 
 
+def evaluate(arguments: list[str]) -> int:
+    """`llama-o1 eval`: methods at equal tokens."""
+    from llama_o1.measure.settings import EvalConfig
+
+    words = "Compare methods on the same problems, with the same model, seeds and budgets of tokens."
+    parser = parser_of("eval", words, EvalConfig)
+    parser.add_argument("--json", type=str | None, help="write the result to this file too")
+    given = parse(parser, [a.replace("--problems.limit", "--limit", 1) for a in arguments])
+    file = given.pop("json")
+    config = build(EvalConfig, given)
+    _check_writable([] if file is None else [Path(file)])
+    from llama_o1.evaluation import evaluate_methods
+    from llama_o1.measure.table import terminal_table
+    from llama_o1.run import write_whole
+
+    result = evaluate_methods(config)
+    _print(terminal_table(result))
+    if file is not None:
+        write_whole(Path(file), json.dumps(result, indent=1) + "\n")
+        _print(f"wrote {file}")
+    _print(f"wrote {config.out}: result.json, table.md, accuracy_all.png, trials.jsonl")
+    return 0
+
+
 def _asked(config: RunConfig, problem: str | None, *, named: bool, limit: int | None) -> list[Problem]:
     """The problem given as text, or the sets given by `--problems`."""
     from llama_o1.tasks.mixture import select

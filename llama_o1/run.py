@@ -96,7 +96,7 @@ def begin(config: RunConfig) -> RunFolder:
         )
     for part in (folder.trees, folder.replay, folder.report):
         part.mkdir(parents=True, exist_ok=True)
-    write_whole(folder.config, yaml.safe_dump(_plain(resolved), sort_keys=False))
+    write_whole(folder.config, yaml.safe_dump(plain(resolved), sort_keys=False))
     return folder
 
 
@@ -125,7 +125,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> int:
 
 def _check_same(folder: RunFolder, resolved: Mapping[str, Any]) -> None:
     saved = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    now = _plain(dict(resolved))
+    now = plain(dict(resolved))
     differing = [key for key in now if key not in FREE_ON_RESUME and saved.get(key) != now[key]]
     if differing:
         raise RunError(
@@ -134,12 +134,12 @@ def _check_same(folder: RunFolder, resolved: Mapping[str, Any]) -> None:
         )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value in what YAML and JSON hold: tuples become lists."""
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return value
 
 

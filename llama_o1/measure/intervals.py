@@ -17,7 +17,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: int, count: int) -> Interval:
+def wilson(successes: float, count: int) -> Interval:
     """Share of successes with Wilson's score interval (Wilson 1927), in [0, 1]; count at least 1."""
     p = successes / count
     centre = (p + Z * Z / (2 * count)) / (1 + Z * Z / count)

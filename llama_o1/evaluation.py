@@ -1,0 +1,180 @@
+"""An evaluation on one page: problems -> trials that are missing -> comparison -> table, JSON, picture."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from llama_o1 import assemble
+from llama_o1.errors import ProblemError, RunError
+from llama_o1.measure.compare import ALL, Plan, compare
+from llama_o1.measure.contest import Entry, checksum, contest
+from llama_o1.measure.ledger import Ledger
+from llama_o1.measure.plot import draw
+from llama_o1.measure.settings import FREE, EvalConfig
+from llama_o1.measure.table import markdown
+from llama_o1.measure.trial import Key, Trial
+from llama_o1.play.expand import Expander
+from llama_o1.progress import Rates, bar
+from llama_o1.run import write_whole
+from llama_o1.tasks.mixture import select
+from llama_o1.tasks.problem import Problem
+
+log = logging.getLogger(__name__)
+
+Sets = Mapping[str, Mapping[str, Problem]]  # by name of the set, then by id
+
+
+class _Fitting(NamedTuple):
+    sets: Sets
+    left_out: dict[str, int]  # problems by set that the model's context cannot hold
+
+
+def evaluate_methods(config: EvalConfig) -> dict[str, Any]:
+    """Make the trials that `config.out` lacks; what all of them came to, as it is written there."""
+    sets = problems_of(config)
+    temperature, folder = config.thoughts.temperature, Path(config.out)
+    with assemble.assemble(config.model, config.engine, temperature=temperature) as system:
+        assemble.check_serves(system)
+        expander = assemble.expander(system, config.thoughts)
+        expander.limits(min(config.budgets))
+        fitting = _fitting(sets, expander)
+        plan = plan_of(config, fitting.sets)
+        settings = {**config.resolved(), "weights": _fingerprint(system.loaded.model)}
+        with Ledger(folder, settings, FREE) as ledger, logging_redirect_tqdm():
+            _check_same_problems(ledger, plan, fitting.sets)
+            _make_missing(ledger, plan, fitting.sets, config, system, expander)
+            trials = ledger.trials
+    result = {
+        **compare(trials, plan),
+        "model": config.model.path,
+        "left_out": fitting.left_out,
+        "settings": settings,
+    }
+    write_result(result, folder)
+    return result
+
+
+def problems_of(config: EvalConfig) -> Sets:
+    """The problems of each set, at most `limit`; ProblemError when one cannot be read or repeats an id."""
+    sets: dict[str, dict[str, Problem]] = {}
+    for wanted in config.problems:
+        found = select(wanted, config.split, config.columns, config.skip_bad_lines)[: config.limit]
+        sets[wanted.label] = {problem.id: problem for problem in found}
+        if len(sets[wanted.label]) < len(found):
+            ids = [problem.id for problem in found]
+            twice = next(one for one in ids if ids.count(one) > 1)
+            raise ProblemError(f"problem set {wanted.label} has two problems with the id {twice}")
+    return sets
+
+
+def plan_of(config: EvalConfig, sets: Sets) -> Plan:
+    """Which trials the settings ask for."""
+    return Plan(
+        sets={name: list(problems) for name, problems in sets.items()},
+        methods=config.methods,
+        baselines=[method for method in config.baselines if method in config.methods],
+        budgets=sorted(config.budgets),
+        seeds=config.seeds,
+    )
+
+
+def write_result(result: Mapping[str, Any], folder: Path) -> None:
+    """result.json, table.md, and a picture of all problems and of each set."""
+    write_whole(folder / "result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+    write_whole(folder / "table.md", markdown(result))
+    for name in (ALL, *result["sets"]) if len(result["sets"]) > 1 else (ALL,):
+        draw(result, name, folder / f"accuracy_{re.sub('[^A-Za-z0-9-]+', '_', name)}.png")
+
+
+def _make_missing(
+    ledger: Ledger,
+    plan: Plan,
+    sets: Sets,
+    config: EvalConfig,
+    system: assemble.System,
+    expander: Expander,
+) -> None:
+    """Search what is not in the ledger yet, method by method and budget by budget."""
+    keys = plan.wanted()
+    missing = [key for key in keys if key not in ledger.trials]
+    if len(missing) < len(keys):
+        log.info("%d of %d trials are in %s already", len(keys) - len(missing), len(keys), config.out)
+    progress = bar(len(keys), "eval", "trial")
+    progress.update(len(keys) - len(missing))
+    for (method, budget), entries in _phases(missing, sets):
+        rates = Rates(system.engine)
+        made: list[Trial] = []
+
+        def on_trial(trial: Trial, made: list[Trial] = made, rates: Rates = rates) -> None:
+            ledger.add(trial)
+            made.append(trial)
+            rates.nodes += trial.nodes
+            progress.set_postfix(
+                {"method": trial.method, "budget": trial.budget, **rates.shown}, refresh=False
+            )
+            progress.update()
+
+        contest(system.engine, entries, expander, config.settings_of(method, budget), on_trial)
+        log.info(
+            "%s at %d tokens: %.1f %% of %d right, %.0f tokens each, %.1f s (%s)",
+            method,
+            budget,
+            100 * float(np.mean([trial.correct for trial in made])),
+            len(made),
+            float(np.mean([trial.tokens for trial in made])),
+            rates.seconds,
+            rates.line,
+        )
+    progress.close()
+
+
+def _phases(missing: Sequence[Key], sets: Sets) -> Iterator[tuple[tuple[str, int], list[Entry]]]:
+    """What is searched together: all problems and seeds of one method at one budget."""
+    for pair in dict.fromkeys((key.method, key.budget) for key in missing):
+        yield pair, [Entry(k, sets[k.set][k.problem]) for k in missing if (k.method, k.budget) == pair]
+
+
+def _fitting(sets: Sets, expander: Expander) -> _Fitting:
+    """The problems that the context has room for, the same for every method."""
+    fitting = {
+        name: {key: problem for key, problem in problems.items() if expander.holds(problem.question)}
+        for name, problems in sets.items()
+    }
+    left_out = {name: len(sets[name]) - len(problems) for name, problems in fitting.items()}
+    for name, count in left_out.items():
+        if not fitting[name]:
+            raise ProblemError(
+                f"no problem of {name} fits the model's context; use a model with a longer one"
+            )
+        if count:
+            log.warning("%s: %d problems do not fit the model's context and are left out", name, count)
+    return _Fitting(fitting, left_out)
+
+
+def _check_same_problems(ledger: Ledger, plan: Plan, sets: Sets) -> None:
+    for key in plan.wanted():
+        trial = ledger.trials.get(key)
+        if trial is not None and trial.question != checksum(sets[key.set][key.problem]):
+            raise RunError(
+                f"problem {key.problem} of {key.set} is another one now than when it was searched; "
+                "choose another `--out`"
+            )
+
+
+def _fingerprint(model: torch.nn.Module) -> str:
+    """What tells the weights of one model from those of another: a checksum of the head of each tensor."""
+    crc = 0
+    for name, tensor in sorted(model.named_parameters()):
+        head = tensor.detach().flatten()[:4096].float().cpu().numpy()
+        crc = zlib.crc32(head.tobytes(), zlib.crc32(f"{name} {tuple(tensor.shape)}".encode(), crc))
+    return f"{crc:08x}"

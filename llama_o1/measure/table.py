@@ -1,0 +1,182 @@
+"""The comparison as tables: aligned for a terminal, and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from llama_o1.measure.compare import ALL
+from llama_o1.measure.trial import VERDICTS
+
+Table = list[tuple[str, ...]]  # the headings first
+_TEXT_COLUMNS = 1  # the first is a name; figures stand to the right
+_STATES = "/".join(state[0] for state in VERDICTS)  # c/w/u/t
+
+
+def terminal_table(result: Mapping[str, Any]) -> str:
+    """Accuracies and costs on all problems as one, accuracies on each set, and what the words mean."""
+    parts = [_title(result, ALL), aligned(accuracy_table(result, ALL)), "", aligned(cost_table(result, ALL))]
+    if len(result["sets"]) > 1:
+        parts += ["", "right % [95 %] by set", aligned(sets_table(result))]
+    return "\n".join([*parts, "", *notes(result)])
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Every set in every figure, and the samples of each method at k."""
+    lines = ["# Methods at equal tokens", "", *notes(result)]
+    for name in (ALL, *result["sets"]) if len(result["sets"]) > 1 else result["sets"]:
+        lines += ["", f"## {_title(result, name)}"]
+        for table in (accuracy_table(result, name), cost_table(result, name), at_k_table(result, name)):
+            if len(table) > 1:
+                lines += ["", *_pipes(table)]
+    return "\n".join(lines) + "\n"
+
+
+def accuracy_table(result: Mapping[str, Any], name: str) -> Table:
+    """What each method got right at each budget on the problems of one set, or of all."""
+    paired = {(row["method"], row["budget"]): row for row in result["paired"] if row["set"] == name}
+    rows: Table = [
+        ("method", "budget", "right % [95 %]", "less best baseline [95 %]", "p", "tokens", "holds %", _STATES)
+    ]
+    for method, budget, one in _each(result, name):
+        test = paired.get((method, budget))
+        rows.append(
+            (
+                method,
+                str(budget),
+                percent(one["accuracy"], one["low"], one["high"]),
+                "" if test is None else _points(test["difference"], test["low"], test["high"]),
+                "" if test is None else _p(test["p"]),
+                f"{one['tokens_used']:.0f}",
+                f"{100 * one['holds_right']:.1f}",
+                "/".join(str(one["verdicts"][state]) for state in VERDICTS),
+            )
+        )
+    return rows
+
+
+def cost_table(result: Mapping[str, Any], name: str) -> Table:
+    """What each method spent at each budget: tokens a problem, seconds, and how the engine was used."""
+    parts = ("sampled", "forced", "prefilled", "cached")
+    rows: Table = [
+        ("method", "budget", *parts, "nodes", "p50 s", "p95 s", "tokens/s", "nodes/s", "busy", "reuse")
+    ]
+    for method, budget, one in _each(result, name):
+        engine, trials = result["engine"][method][str(budget)], sum(one["verdicts"].values())
+        rows.append(
+            (
+                method,
+                str(budget),
+                *(f"{one['tokens'][part] / trials:.0f}" for part in parts),
+                f"{one['nodes']:.1f}",
+                f"{one['seconds_p50']:.2f}",
+                f"{one['seconds_p95']:.2f}",
+                f"{engine['tokens_per_s']:.0f}",
+                f"{engine['nodes_per_s']:.0f}",
+                f"{engine['occupancy']:.0%}",
+                f"{engine['prefix_reuse']:.0%}",
+            )
+        )
+    return rows
+
+
+def sets_table(result: Mapping[str, Any]) -> Table:
+    """A column for each set, with accuracies alone."""
+    sets = result["sets"]
+    rows: Table = [("method", "budget", *(f"{name} ({one['problems']})" for name, one in sets.items()))]
+    for method, budget, _ in _each(result, ALL):
+        found = [one["methods"][method]["budget"][str(budget)] for one in sets.values()]
+        cells = [percent(one["accuracy"], one["low"], one["high"]) for one in found]
+        rows.append((method, str(budget), *cells))
+    return rows
+
+
+def at_k_table(result: Mapping[str, Any], name: str) -> Table:
+    """pass@k and maj@k of seeds and of lines, where there are several; headings alone where there are not."""
+    rows: Table = [("method", "budget", "samples are", "avg %", "pass@k %", "maj@k %")]
+    for method, budget, one in _each(result, name):
+        for samples in ("seeds", "lines"):
+            found = one[samples]
+            if found["least"] > 1:
+                chances = [
+                    ", ".join(f"{k}: {100 * chance:.1f}" for k, chance in found[kind].items())
+                    for kind in ("pass_at", "maj_at")
+                ]
+                rows.append((method, str(budget), samples, f"{100 * found['avg']:.1f}", *chances))
+    return rows
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """What the tables show, in words."""
+    seeds = result["seeds"]
+    tests = "exact McNemar tests" if len(seeds) == 1 else "exact sign tests of means over seeds"
+    lines = [
+        f"Model {result['model']}, seeds {', '.join(map(str, seeds))}, same problems, engine and verifier.",
+        "tokens: generated for a problem (mean), sampled and forced; prefilled and cached: context tokens "
+        "that were fed, and that were not.",
+        f"holds: trees with a right answer anywhere. {_STATES}: {', '.join(VERDICTS)}. busy: slots of the "
+        "engine. reuse: context tokens that were cached.",
+        "[95 %]: Wilson's interval over problems; of differences, the paired bootstrap over problems. "
+        f"p: {tests}, not corrected for being many.",
+    ]
+    against = [f"{r['budget']}: {r['against']}" for r in result["paired"] if r["set"] == ALL]
+    if against:
+        lines.append(
+            f"Best baseline (of {', '.join(result['baselines'])}) on all problems by budget: "
+            f"{', '.join(dict.fromkeys(against))}."
+        )
+    return [
+        *lines,
+        *(
+            f"{count} problems of {name} do not fit the model's context and are left out."
+            for name, count in result["left_out"].items()
+            if count
+        ),
+    ]
+
+
+def percent(share: float, low: float, high: float) -> str:
+    """A share with its interval, in per cent."""
+    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def aligned(rows: Table) -> str:
+    """Columns as wide as their widest entry; figures to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            entry.ljust(width) if i < _TEXT_COLUMNS else entry.rjust(width)
+            for i, (entry, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _each(result: Mapping[str, Any], name: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Every budget and method with its figures, budget by budget."""
+    held = result[ALL] if name == ALL else result["sets"][name]
+    for budget in result["budgets"]:
+        for method in result["methods"]:
+            yield method, budget, held["methods"][method]["budget"][str(budget)]
+
+
+def _title(result: Mapping[str, Any], name: str) -> str:
+    if name != ALL:
+        return f"{name}, {result['sets'][name]['problems']} problems"
+    names = ", ".join(f"{one['problems']} of {n}" for n, one in result["sets"].items())
+    return f"{result[ALL]['problems']} problems ({names})"
+
+
+def _pipes(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The rows as a Markdown table."""
+    head, *body = rows
+    rule = ["---" if i < _TEXT_COLUMNS else "---:" for i in range(len(head))]
+    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *body)]
+
+
+def _points(difference: float, low: float, high: float) -> str:
+    return f"{100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _p(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "<.001"
