@@ -171,7 +171,7 @@ def test_a_resumed_evaluation_ends_like_one_that_was_never_stopped(tmp_path, fin
         (("--search.budget_tokens", "64"), "give --budgets 64"),
         (("--search.budget_token", "64"), "search.budget_tokens"),
         (("--variants", '{"greedy": {}}'), "variants.greedy has the name of a method and is mcts"),
-        (("--search.run_budget_tokens", "900"), "leave out run_budget_tokens"),
+        (("--search.run_budget_tokens", "900"), "search.run_budget_tokens is shared by all problems"),
         (("--variants", '{"mine": {"method": "mtcs"}}'), "mtcs"),
         (("--split", "train"), "split must be one of dev, test, got train"),
         (("--json", "/nowhere/at/all.json"), "there is no folder"),

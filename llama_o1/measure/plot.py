@@ -45,7 +45,8 @@ def draw(result: Mapping[str, Any], name: str, file: Path) -> None:
         else:
             panel.set_visible(False)
     below.supxlabel(
-        "the same tokens; each method with its 95 % bootstrap band, grey: the best baseline", fontsize=9
+        "the same tokens; each method with its 95 % bootstrap band, grey: the best baseline, dotted: its end",
+        fontsize=9,
     )
     temporary = file.with_name(f".{file.name}.partial")
     figure.savefig(temporary, format="png", dpi=130)
@@ -84,6 +85,9 @@ def _panel(axes: Any, result: Mapping[str, Any], name: str, i: int) -> None:
             linewidth=0,
         )
         axes.plot(curve["tokens_used"], _percent(curve["accuracy"]), color=colour, linewidth=1.3)
+    for best in against[-1:]:  # it would still answer so with more tokens than it spent
+        end = result["curves"][name][best]["accuracy"][-1]
+        axes.axhline(100 * end, color=_GREY, linewidth=0.8, linestyle=":")
     axes.set_title(method, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.2)

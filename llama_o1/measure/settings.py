@@ -91,10 +91,13 @@ class EvalConfig:
         for name, variant in {"search": self.search, **self.variants}.items():
             if name in METHODS and variant.method != name:
                 raise ConfigError(f"variants.{name} has the name of a method and is {variant.method}")
-            if variant.run_budget_tokens is not None or variant.run_budget_s is not None:
+            shared = [
+                key for key, value in vars(variant).items() if key.startswith("run_") and value is not None
+            ]
+            if shared:
                 raise ConfigError(
-                    f"{name} has a budget of all problems together, and a trial must not depend on others; "
-                    "leave out run_budget_tokens and run_budget_s"
+                    f"{name}.{shared[0]} is shared by all problems, and a trial must not depend on others; "
+                    "leave it out"
                 )
         if self.search.budget_tokens != MethodSettings.budget_tokens:
             raise ConfigError(
