@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from llama_o1.errors import RecordError
 from llama_o1.run import write_whole
 from tree.node import Node
-from tree.page import best_leaf, html_page
+from tree.page import html_page, winning_leaf
 from tree.record import from_row
 from tree.terminal import one_line, terminal_tree, wants_colour, writes_signs
 
@@ -34,7 +34,7 @@ def row_text(row: dict[str, Any], stream: TextIO, *, plain: bool) -> str:
     nodes, _ = from_row(row)
     seconds = "" if row["seconds"] is None else f", {row['seconds']:.1f} s"
     spent = f"{row['tokens_used']} tokens, {len(nodes) - 1} thoughts{seconds}"
-    leaf = best_leaf(nodes, row["answer"])
+    leaf = winning_leaf(nodes, row)
     text = _text(nodes, leaf, row["answer"], row["confidence"], spent, stream, plain)
     return f"tree {row['name']}\n{text}"
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from some_trees import a_row, four_thoughts, make_tree
 
-from tree.page import best_leaf, html_page
+from tree.page import best_leaf, html_page, winning_leaf
 
 
 class Parts(HTMLParser):
@@ -40,6 +40,14 @@ def test_the_best_leaf_is_the_first_of_highest_value_that_declares_the_answer():
     assert best_leaf(nodes, "4") == 3
     assert best_leaf(nodes, "6") is None
     assert best_leaf(nodes, None) is None
+
+
+def test_the_winner_is_the_leaf_that_the_row_names_and_else_the_best():
+    nodes = four_thoughts()
+    row = a_row(nodes)  # answers 4, as thought 30 at index 3 does
+    assert winning_leaf(nodes, row) == 3
+    assert winning_leaf(nodes, row | {"leaf": 40}) == 4
+    assert winning_leaf(nodes, row | {"leaf": None}) == winning_leaf(nodes, row | {"leaf": 99}) == 3
 
 
 def test_the_page_carries_its_rows_as_data():

@@ -4,9 +4,9 @@ Whatever a model wrote is data: it cannot leave the element that holds it, and t
 The scripts lie beside this file and are joined into one, page.js (what is on show) first and panels.js, which
 starts it all, last. Must not know tokens, torch or clocks.
 
-Beside what `record.to_row` writes, a row may hold `name` (what the tree is called) and `curve` (the answer at
-earlier budgets, `[tokens, nodes, answer, confidence]` each), and a node `pieces` (see pieces.py), `priority`,
-`value_target` and `advantage` (numbers, what the node teaches).
+Beside what `record.to_row` writes, a row may hold `name` (what the tree is called), `leaf` (the id of its
+winning conclusion) and `curve` (its answer at earlier budgets, `[tokens, nodes, answer, confidence]` each), a
+node `pieces` (see pieces.py), `priority`, `value_target` and `advantage` (numbers, what the node teaches).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def html_page(
     for row in rows:
         nodes, _ = from_row(row)
         _check_extras(row)
-        leaf = best_leaf(nodes, row["answer"])
+        leaf = winning_leaf(nodes, row)
         best.append(None if leaf is None else nodes[leaf].local_id)
     if compare is not None and rows[compare[0]]["problem"] != rows[compare[1]]["problem"]:
         raise ValueError("two trees can be compared when they are of the same problem, these are not")
@@ -54,6 +54,12 @@ def html_page(
         "data": _embedded({"rows": list(rows), "best": best, "compare": compare}),
     }
     return re.sub(r"@@(\w+)@@", lambda found: parts[found[1]], _asset("page.html"))
+
+
+def winning_leaf(nodes: Sequence[Node], row: Mapping[str, Any]) -> int | None:
+    """Index of the conclusion that the row names as its `leaf`; else of the best with the row's answer."""
+    named = next((node.index for node in nodes if node.local_id == row.get("leaf")), None)
+    return best_leaf(nodes, row["answer"]) if named is None else named
 
 
 def best_leaf(nodes: Sequence[Node], answer: str | None) -> int | None:

@@ -161,6 +161,7 @@ def tree_row(
         problem=tree.question,
         answer=answer.answer,
         confidence=answer.confidence,
+        leaf=None if answer.leaf is None else tree.nodes[answer.leaf].local_id,
         tokens_used=tree.tokens_used,
         seconds=seconds,
         simulations=tree.simulations,
