@@ -1,12 +1,14 @@
 """Learning from tries is learning from each experience alone, on every architecture, to rounding."""
 
 import logging
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from learning import ARCHITECTURES, NO_TRIES, SPECIAL, awkward_trees, experience, make_model
+from torch.nn.attention.flex_attention import flex_attention
 
 from llama_o1.learn.batches import Batcher, why_no_tries
 from llama_o1.learn.compare import compare_packing
@@ -149,3 +151,20 @@ def test_the_models_own_attention_is_back_after_a_pass_and_after_an_error():
         read(model, batch._replace(input_ids=batch.input_ids + 1000), (8, 9))
     assert model.config._attn_implementation == before
     assert not model.lm_head._forward_pre_hooks
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2 with windows and capped scores"])
+def test_the_block_mask_that_cuda_gets_gives_the_same_forward_pass(architecture, monkeypatch):
+    # Not compiled, and without gradients, which FlexAttention has on CUDA only.
+    def plain(query, key, value, training=False, **options):
+        return flex_attention(query, key, value, **options)
+
+    monkeypatch.setattr("transformers.integrations.flex_attention.compile_friendly_flex_attention", plain)
+    model = make_model(architecture)
+    ((_, batch),) = pack_tries(awkward_trees(), 8192, 0, CPU)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, that this is slow
+        dense = read(model, batch, (8, 9))
+        monkeypatch.setattr("llama_o1.learn.forward.kind_for", lambda device: "flex")
+        for expected, found in zip(dense, read(model, batch, (8, 9)), strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
