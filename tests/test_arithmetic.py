@@ -123,7 +123,7 @@ def test_a_number_is_read_exactly(text, value):
         "1 2",
         "3/0",
         "-$-5",
-        "1e401",
+        "1e2001",
         "1.2.3",
         "5 6/",
         "٣",

@@ -15,8 +15,8 @@ from typing import NamedTuple
 MAX_CHARS = 200
 MAX_DEPTH = 32
 MAX_BITS = 512  # about 154 decimal digits
-MAX_NUMBER_BITS = 2048  # of a number that stands alone
-MAX_EXPONENT = 400  # of scientific notation
+MAX_NUMBER_BITS = 8192  # of a number that stands alone
+MAX_EXPONENT = 2000  # of scientific notation
 PLACES = 4  # decimals that remain of a number without a short decimal
 
 

@@ -17,26 +17,37 @@ _WRAPPER = re.compile(
     r"|operatorname\*?|boldsymbol|bm|emph|underline|boxed|ensuremath|color\{[^{}]*\})\s?\{([^{}]*)\}"
 )
 _THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|,\\!|\\[,:; ]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))")
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+_COMMANDS = dict.fromkeys(
+    "displaystyle textstyle limits left right bf rm it quad qquad thinspace enspace".split(), " "
+)
+_COMMANDS |= {f"{size}{side}": " " for size in ("big", "Big", "bigg", "Bigg") for side in ("", "l", "r")}
+_COMMANDS |= {
+    "dfrac": r"\frac",
+    "tfrac": r"\frac",
+    "cfrac": r"\frac",
+    "dbinom": r"\binom",
+    "tbinom": r"\binom",
+}
+_COMMANDS |= {"times": "*", "cdot": "*", "ast": "*", "div": "/", "lt": "<", "gt": ">", "neq": r"\ne"}
+_COMMANDS |= dict.fromkeys(("leq", "leqq", "leqslant"), r"\le") | dict.fromkeys(
+    ("geq", "geqq", "geqslant"), r"\ge"
+)
+_COMMANDS |= {
+    "lbrace": r"\{",
+    "rbrace": r"\}",
+    "dots": "...",
+    "ldots": "...",
+    "cdots": "...",
+    "textdegree": "°",
+}
 _LATEX = [
-    (re.compile(r"\\(?:displaystyle|textstyle|limits|left|right|[bB]igg?[lr]?|bf|rm|it)(?![A-Za-z])"), " "),
-    (re.compile(r"(?<!\\)\\[,!;: ]|~|\\(?:quad|qquad|thinspace|enspace)(?![A-Za-z])"), " "),
-    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
-    (re.compile(r"\\[dt]binom(?![A-Za-z])"), r"\\binom"),
+    (re.compile(r"(?<!\\)\\[,!;: ]|~"), " "),
     (re.compile(r"\\frac\s?([0-9])\s?([0-9])"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s?([0-9])\s?(?=\{)"), r"\\frac{\1}"),
     (re.compile(r"(\\frac\s?\{[^{}]*\})\s?([0-9A-Za-z])"), r"\1{\2}"),
     (re.compile(r"\\sqrt\s?([0-9A-Za-z])"), r"\\sqrt{\1}"),
-    (re.compile(r"\\(?:times|cdot|ast)(?![A-Za-z])"), "*"),
-    (re.compile(r"\\div(?![A-Za-z])"), "/"),
-    (re.compile(r"\^?\s?\{?\\(?:circ|degree)(?![A-Za-z])\}?|\\textdegree(?![A-Za-z])"), "°"),
-    (re.compile(r"\\leq(?:slant)?(?![A-Za-z])|\\leqq(?![A-Za-z])"), r"\\le"),
-    (re.compile(r"\\geq(?:slant)?(?![A-Za-z])|\\geqq(?![A-Za-z])"), r"\\ge"),
-    (re.compile(r"\\neq(?![A-Za-z])"), r"\\ne"),
-    (re.compile(r"\\lt(?![A-Za-z])"), "<"),
-    (re.compile(r"\\gt(?![A-Za-z])"), ">"),
-    (re.compile(r"\\lbrace(?![A-Za-z])"), r"\\{"),
-    (re.compile(r"\\rbrace(?![A-Za-z])"), r"\\}"),
-    (re.compile(r"\\dots(?![A-Za-z])|\\ldots(?![A-Za-z])|\\cdots(?![A-Za-z])"), "..."),
+    (re.compile(r"\^?\s?\{?\\(?:circ|degree)(?![A-Za-z])\}?"), "°"),
     (re.compile(r"\\([$%#&_])"), r"\1"),
     (re.compile(r"(?<=[0-9.])\{\}"), ""),
     (re.compile(r"([\^_])\s?\{\s?([0-9A-Za-z])\s?\}"), r"\1\2"),
@@ -72,6 +83,7 @@ _TYPOGRAPHY = str.maketrans(
 )
 _ROOT = re.compile(r"√\s?(?:\(([^()]*)\)|([0-9]+(?:\.[0-9]+)?|[A-Za-z]))")
 _WORD_ROOT = re.compile(r"(?<![A-Za-z\\])sqrt\s?\(([^()]*)\)")
+_CLOCK = re.compile(r"\b([ap])\.\s?m\b\.?", re.IGNORECASE)
 _WORD_PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 _PREFIX = re.compile(
     r"(?:the\s+)?(?:(?:final|correct)\s+)?(?:answer|result)\s*(?:is|:|=)\s*:?\s*(?!not\b)|\\(?:approx|therefore|implies)"
@@ -91,8 +103,9 @@ def clean(text: str) -> str:
     if "\\" in text or "{" in text or "~" in text:
         text = _without_latex(text)
     text = _WORD_PI.sub(r"\\pi", _WORD_ROOT.sub(r"\\sqrt{\1}", text))
-    text = _PREFIX.sub("", _undressed(text), count=1) if _PREFIX.match(text) else text
-    return _undressed(" ".join(text.split()))
+    text = _CLOCK.sub(r"\1m", " ".join(text.split()))
+    match = _PREFIX.match(text)
+    return _undressed(text[match.end() :] if match else text)
 
 
 def _undressed(text: str) -> str:
@@ -131,6 +144,7 @@ def _without_latex(text: str) -> str:
     text = _THOUSANDS.sub("", text)
     for _ in range(3):  # wrappers inside of wrappers
         text = _WRAPPER.sub(lambda match: f" {match[1]} ", text)
+    text = _COMMAND.sub(lambda match: _COMMANDS.get(match[1], match[0]), text)
     for pattern, plain in _LATEX:
         text = pattern.sub(plain, text)
     return text

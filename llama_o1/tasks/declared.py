@@ -85,7 +85,7 @@ _THINKING = re.compile(
     rf"(?P<open><{_NAMES}>|<\|begin_of_thought\|>)|</{_NAMES}>|<\|end_of_thought\|>", re.IGNORECASE
 )
 _HASH_LINE = re.compile(r"^[ \t]{0,8}####(?!#)([^\n]*)$", re.MULTILINE)
-_BRACE = re.compile(r"\\boxed\s?\{|\\[{}]|[{}]")
+_BRACE = re.compile(r"\\boxed\s?\{|\\\\(?=[{}])|\\[{}]|[{}]")
 _ANSWER_IS = re.compile(
     r"\banswer[ \t*_]{0,4}(?:(?P<denied>is(?: definitely)? not\b|isn['’]t\b)|(?:is|was|=)[ \t]{0,4}:?|:)",
     re.IGNORECASE,
@@ -141,7 +141,7 @@ def _boxes(text: str) -> list[tuple[int, int]]:
             written = _NOT_SPACE.search(text, opened) if opened else None
             if written is not None and written.start() < match.start():
                 boxes.append((opened, match.start()))
-        elif brace[1] == "b":
+        elif brace.startswith("\\b"):
             open_braces.append(match.end())
     return sorted(boxes)
 

@@ -82,6 +82,8 @@ def group_rule(group: Group) -> str:
 def _fits(gold: Group, given: Group) -> bool:
     """Whether the brackets mean the same: a list may stand without its brackets."""
     kinds = (gold.kind, given.kind)
+    if set(kinds) == {"list", "[]"} and len(gold.parts) > 2:  # no interval
+        return True
     if gold.kind == given.kind or all(k in _LOOSE for k in kinds) or all(k in _NAKED for k in kinds):
         return True
     if "matrix" in kinds:
@@ -134,6 +136,8 @@ def _same_expression(gold: Form, given: Form, symbolic: Symbolic) -> tuple[bool,
         return False, "unbalanced"
     if _SUBSCRIPTED.search(first) or _SUBSCRIPTED.search(second):
         return False, "base"
+    if _SIDE_BY_SIDE.search(first) or _SIDE_BY_SIDE.search(second):  # read as a product
+        return False, "text"
     return symbolic(_latex(first), _latex(second)), "symbolic"
 
 
@@ -159,6 +163,8 @@ def _calculation(text: str) -> str:
 
 FRACTION = re.compile(r"\\frac\s?\{([^{}]*)\}\s?\{([^{}]*)\}")
 _SUBSCRIPTED = re.compile(r"[0-9]\s?_")
+_SIDE_BY_SIDE = re.compile(r"(?<![_^])[0-9]\s+[0-9.]|[0-9]'")
+_FUNCTION = re.compile(r"(?<![A-Za-z\\])(sin|cos|tan|log|ln|exp)(?=[\s(^_{])")
 _DEGREES = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s?°")
 
 
@@ -176,4 +182,4 @@ def _text(form: Form) -> str:
 
 def _latex(text: str) -> str:
     """An expression as the symbolic checker reads it."""
-    return _DEGREES.sub(r"(\\frac{\1\\pi}{180})", text)
+    return _DEGREES.sub(r"(\\frac{\1\\pi}{180})", _FUNCTION.sub(r"\\\1", text))

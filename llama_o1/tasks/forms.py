@@ -92,6 +92,7 @@ _MATRIX = re.compile(
 _VARIABLE = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_\{?\w+\}?|'+)?(?:\([a-z](?:,\s?[a-z])*\))?")
 _EMPTY_SET = re.compile(r"\\(?:emptyset|varnothing)|\\\{\s*\\\}|empty set|null set", re.IGNORECASE)
 _REALS = re.compile(r"\\mathbb\s?\{?\s?R\s?\}?|\\R|all real numbers|all reals", re.IGNORECASE)
+_NUMBERS = re.compile(r"-?[0-9.]+(?:/[0-9]+)?(?:\s-?[0-9.]+(?:/[0-9]+)?){1,63}")  # 3 2 1
 _VARIABLES = re.compile(r"\([a-z](?:,\s?[a-z])+\)")
 _UNIT_TAIL = re.compile(r"(.*?\S)\s+([A-Za-z°][A-Za-z°^0-9/{} ]{0,30})|(.*\S)\s?(°)")
 _FUNCTIONS = frozenset(
@@ -164,6 +165,8 @@ def _bracketed(text: str, depth: int) -> Form | None:
 
 def _listed(text: str, depth: int) -> Form | None:
     parts = next((p for p in (parts_of(text, s) for s in (SEMICOLON, COMMA_SPACE, COMMA)) if p), [])
+    if not parts and _NUMBERS.fullmatch(text):
+        return Group("list", tuple(read_form(part, depth) for part in text.split()))
     if not parts:
         return None
     forms = tuple(read_form(part, depth) for part in parts)
@@ -267,6 +270,6 @@ def is_mathematics(text: str) -> bool:
         return False
     bare = re.sub(r"\\[A-Za-z]+", "", text)
     runs = re.findall(r"[A-Za-z]{2,}", bare)
-    if len(text) > 1 and re.fullmatch(r"[A-Za-z .,'\"!?:-]+", text):
+    if len(text) > 1 and _FUNCTIONS.isdisjoint(runs) and re.fullmatch(r"[A-Za-z .,'\"!?:-]+", text):
         return False
     return all(run in _FUNCTIONS or len(run) <= 3 for run in runs)

@@ -85,6 +85,7 @@ _POWER_OF_TEN = re.compile(
 _REPEATING = re.compile(
     r"(-?)([0-9]*)\.([0-9]*)(?:\\(?:overline|bar|dot)\s?\{?\s?([0-9]+)\s?\}?|\(([0-9]+)\))"
 )
+_SPACED = re.compile(r"[-+]?[0-9]{1,3}(?: [0-9]{3})+(?:\.[0-9]+)?")  # 12 000
 _CURRENCY_BEFORE = re.compile(r"([-+]?)\s?(US\$|A\$|C\$|USD|EUR|GBP|INR|Rs\.?|[$€£¥₹])\s?(?=[-+0-9.\\])")
 _CURRENCIES = {
     "us$": "dollar",
@@ -160,6 +161,8 @@ def _plain_number(text: str) -> str:
         text = _POWER_OF_TEN.sub(
             lambda m: f"{m[1]}1e{m[2] or m[3]}" if m[1] is not None else f"e{m[2] or m[3]}", text
         )
+    if _SPACED.fullmatch(text):
+        text = text.replace(" ", "")
     match = _REPEATING.match(text)
     if match is not None:
         text = f"{_repeating(match)}{text[match.end() :]}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 from llama_o1.tasks.arithmetic import evaluate, numbers_in
 from llama_o1.tasks.canonical import folded, form_text, is_several
@@ -106,26 +107,24 @@ def _verify_value(declared: str, problem: Problem, pool: WorkerPool | None) -> V
             str(int(declared)),
             "string" if declared == problem.answer else "number",
         )
-    cleaned = clean(declared)
-    gold_text, gold = _gold(problem.answer)
-    answer = _canonical(declared, "number")
-    if folded(cleaned) == gold_text:
-        return Verdict("correct", answer or gold_text, "string")
-    if not cleaned:
+    given = _read(declared)
+    gold = _read(problem.answer)
+    if given.text == gold.text:
+        return Verdict("correct", given.answer or gold.text, "string")
+    if not given.text:
         return Verdict("unparsed", None, "empty")
-    if _NEGATED.match(cleaned):
+    if given.is_negated:
         return Verdict("unparsed", None, "negated")
-    given = read_form(cleaned)
     try:
         in_any_order = _ASKS_FOR_ALL.search(problem.question) is not None
-        is_same, rule = same(gold, given, Deadline(pool).same, in_any_order=in_any_order)
+        is_same, rule = same(gold.form, given.form, Deadline(pool).same, in_any_order=in_any_order)
     except Undecided as limit:
-        return Verdict("timeout", answer, str(limit))
+        return Verdict("timeout", given.answer or given.text, str(limit))
     if is_same:
-        return Verdict("correct", answer or gold_text, rule)
-    if not isinstance(gold, Group) and is_several(given):
+        return Verdict("correct", given.answer or gold.text, rule)
+    if not isinstance(gold.form, Group) and is_several(given.form):
         return Verdict("unparsed", None, "several answers")
-    return Verdict("wrong", answer or folded(cleaned), rule)
+    return Verdict("wrong", given.answer or given.text, rule)
 
 
 _ASKS_FOR_ALL = re.compile(
@@ -135,11 +134,21 @@ _ASKS_FOR_ALL = re.compile(
 )
 
 
-@lru_cache(maxsize=4096)
-def _gold(answer: str) -> tuple[str, Form]:
-    """A gold answer as folded text and as a form, remembered because each is compared many times."""
+class _Read(NamedTuple):
+    text: str  # folded
+    form: Form
+    is_negated: bool
+    answer: str | None  # canonical; None: there is not one answer
+
+
+@lru_cache(maxsize=8192)
+def _read(answer: str) -> _Read:
+    """An answer in all its readings, remembered because golds and common answers come many times."""
     cleaned = clean(answer)
-    return folded(cleaned), read_form(cleaned)
+    form = read_form(cleaned)
+    is_negated = _NEGATED.match(cleaned) is not None
+    is_one = cleaned and not is_negated and not is_several(form)
+    return _Read(folded(cleaned), form, is_negated, form_text(form) or folded(cleaned) if is_one else None)
 
 
 def _verify_choice(declared: str, problem: Problem) -> Verdict:
@@ -156,8 +165,8 @@ def _verify_choice(declared: str, problem: Problem) -> Verdict:
 
 def _option(declared: str, problem: Problem) -> str | None:
     """The letter of the only choice whose text is the declared answer."""
-    given = read_form(clean(declared))
-    found = [letter for letter, text in problem.options if same(_gold(text)[1], given, _never)[0]]
+    given = _read(declared).form
+    found = [letter for letter, text in problem.options if same(_read(text).form, given, _never)[0]]
     return found[0].upper() if len(found) == 1 else None
 
 
@@ -189,11 +198,7 @@ def _canonical(declared: str, kind: AnswerKind) -> str | None:
     if kind == "expression":
         left = _expression(declared).partition("=")[0]
         return None if evaluate(left) is None else "".join(left.split())
-    cleaned = clean(declared)
-    form = read_form(cleaned)
-    if not cleaned or _NEGATED.match(cleaned) or is_several(form):
-        return None
-    return form_text(form) or folded(cleaned) or None
+    return _read(declared).answer
 
 
 def _letter(text: str) -> str | None:
