@@ -286,9 +286,9 @@ def _check_writable(paths: Sequence[Path]) -> None:
 
 def _show_trees(place: Path, tree: str | None, compare: str | None, html: str | None, *, plain: bool) -> int:
     """Print saved trees, or write them to a page; two of them side by side."""
-    from llama_o1.inspection import decoder_of
     from llama_o1.saved import saved_tree, saved_trees
     from llama_o1.shown import page_of, row_text
+    from llama_o1.texts import decoder_of
 
     if tree is None and compare is not None:
         raise ConfigError("--compare needs a tree to compare with; give --tree too")

@@ -1,4 +1,4 @@
-"""What a run folder adds to its replay buffer: its tokenizer, where a tree comes from, its trees as pages.
+"""`llama-o1 inspect`: the buffer with what its run folder adds, lineage and trees as pages.
 
 Loads no torch and no transformers.
 """
@@ -17,17 +17,12 @@ from urllib.parse import quote
 import yaml
 
 from llama_o1.errors import RecordError, RunError
-from llama_o1.format import tokens as t
-from llama_o1.play.pieces import Decode, pieces
 from llama_o1.run import write_lines, write_whole
 from llama_o1.saved import saved_tree
 from llama_o1.shown import page_of
-from replay.experience import Experience
+from llama_o1.texts import RunTexts, decoder_of, run_of, texts_of
 
 MOST_TREE_PAGES = 500  # beside one page of nodes
-
-_THOUGHT = re.compile(rf"{t.START_OF_THOUGHT}(.*?){t.END_OF_THOUGHT}", re.DOTALL)
-_SPECIAL = re.compile("|".join(map(re.escape, t.SPECIAL_TOKENS)))
 
 
 def inspect_run(asked: Any) -> Iterator[str]:
@@ -157,7 +152,7 @@ def _saved(folder: Path, name: str) -> dict[str, Any] | None:
     if not re.fullmatch(r"\d{1,9}/\d{1,9}", name, re.ASCII):
         return None
     try:
-        return saved_tree(_run_of(folder), name, decoder_of)
+        return saved_tree(run_of(folder), name, decoder_of)
     except (RunError, RecordError):
         return None
 
@@ -166,7 +161,7 @@ def _serve(folder: Path, asked: Any, texts: RunTexts | None) -> Iterator[str]:
     """Serve the page until Ctrl-C."""
     from replay.inspect.serve import InspectServer
 
-    has_trees = (_run_of(folder) / "trees").is_dir()
+    has_trees = (run_of(folder) / "trees").is_dir()
     tree_page = _tree_page(folder) if has_trees else None
     with InspectServer(folder, texts, tree_page, port=asked.port, sample=asked.sample) as server:
         yield f"serving {folder} at {server.address} (this machine only, read-only); Ctrl-C stops it"
@@ -174,61 +169,9 @@ def _serve(folder: Path, asked: Any, texts: RunTexts | None) -> Iterator[str]:
             server.serve_forever()
 
 
-class RunTexts:
-    """Token ids of a run as text."""
-
-    def __init__(self, tokenizer_file: Path) -> None:
-        """Read a `tokenizer.json`; RunError when it is none."""
-        from tokenizers import Tokenizer
-
-        try:
-            self._tokenizer: Any = Tokenizer.from_file(str(tokenizer_file))
-        except Exception as error:  # the library raises no narrower one
-            raise RunError(f"{tokenizer_file} is not a tokenizer: {error}") from None
-
-    def decode(self, ids: list[int]) -> str:
-        """The text of ids, special tokens included."""
-        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
-
-    def decode_all(self, rows: list[list[int]]) -> list[str]:
-        """The text of many rows of ids."""
-        return [str(text) for text in self._tokenizer.decode_batch(rows, skip_special_tokens=False)]
-
-    def pieces(self, experience: Experience) -> Sequence[tuple[str, float | None]]:
-        """A node's own tokens as text, each with its log-prob; None where it was forced."""
-        e = experience
-        pairs = zip(e.logprobs.tolist(), e.sampled.tolist(), strict=True)
-        drawn = [logprob if sampled else None for logprob, sampled in pairs]
-        return list(pieces(self.decode, e.context.tolist(), e.ids.tolist(), drawn))
-
-    def thoughts(self, ids: list[int]) -> list[str]:
-        """The texts of the thoughts in these ids, plain: no tags, marks or ratings. The root's is first."""
-        text = self.decode(ids)
-        found = _THOUGHT.findall(text) or [text]
-        return [_SPECIAL.sub("", thought).strip() for thought in found]
-
-
-def texts_of(folder: Path, tokenizer: str | None) -> RunTexts | None:
-    """The run's own tokenizer, or the one named (a file, or a folder that holds it); None: there is none."""
-    if tokenizer is not None:
-        path = Path(tokenizer)
-        file = path / "tokenizer.json" if path.is_dir() else path
-        if not file.is_file():
-            raise RunError(f"no tokenizer at {file}; give a tokenizer.json or a folder that holds one")
-        return RunTexts(file)
-    files = sorted((_run_of(folder) / "checkpoints").glob("[0-9]*/tokenizer.json"))
-    return RunTexts(files[-1]) if files else None
-
-
-def decoder_of(folder: Path) -> Decode | None:
-    """How the run's own tokenizer reads ids; None: it has none."""
-    texts = texts_of(folder, None)
-    return texts.decode if texts else None
-
-
 def lineage_of(folder: Path) -> Callable[[str], dict[str, str]]:
     """Says of a tree by its name which run it is of, by which seed of the run and of the tree."""
-    run = _run_of(folder)
+    run = run_of(folder)
     settings: dict[str, Any] = {}
     if (run / "config.yaml").is_file():
         settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) or {}
@@ -245,9 +188,3 @@ def lineage_of(folder: Path) -> Callable[[str], dict[str, str]]:
         return facts if row.get("seed") is None else facts | {"tree's seed": str(row["seed"])}
 
     return lineage
-
-
-def _run_of(folder: Path) -> Path:
-    """The run folder, also when its replay folder is given."""
-    path = folder.resolve()
-    return path.parent if path.name == "replay" and not (path / "checkpoints").exists() else path

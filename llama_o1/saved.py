@@ -20,7 +20,8 @@ from llama_o1.play.lessons import with_lessons
 from llama_o1.play.pieces import Decode, pieces, with_pieces
 from llama_o1.run import RunFolder
 from replay.errors import ReplayError
-from replay.inspect.query import Kept, ReplayReader
+from replay.inspect.items import Kept
+from replay.inspect.query import ReplayReader
 from tree.pieces import Piece
 from tree.record import read_rows
 

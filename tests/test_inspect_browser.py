@@ -8,7 +8,7 @@ import pytest
 from small_run import write_run
 
 from llama_o1.cli import main
-from llama_o1.inspection import texts_of
+from llama_o1.texts import texts_of
 from replay import Experience, PrioritizedReplayBuffer
 from replay.inspect.page import offline_page
 from replay.inspect.query import ReplayReader

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from small_run import write_run
 
-from llama_o1.inspection import texts_of
+from llama_o1.texts import texts_of
 from replay import PrioritizedReplayBuffer, ReplayError
 from replay.inspect.serve import InspectServer
 

@@ -21,7 +21,8 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
 from replay.errors import ReplayError
-from replay.inspect.query import Held, ReplayReader
+from replay.inspect.items import Held
+from replay.inspect.query import ReplayReader
 
 KINDS = ("sft", "prm", "dpo", "jsonl")
 SEPARATOR = "\n"  # between thoughts of one text

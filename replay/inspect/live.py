@@ -73,7 +73,7 @@ def _which_live(db: sqlite3.Connection, named: Int64, num_live: int) -> npt.NDAr
 
 def _places(ids: Int64, wanted: Int64) -> Int64:
     """Where the wanted ids stand among `ids`, which ascend and hold them all."""
-    places: Int64 = np.searchsorted(ids, wanted)
+    places: Int64 = wanted - ids[0] if _has_no_gap(ids) else np.searchsorted(ids, wanted)
     return places
 
 
@@ -85,5 +85,13 @@ def _within(ids: Int64, wanted: Int64) -> npt.NDArray[np.bool_]:
     """Which of the wanted are among `ids`, which ascend."""
     if not len(ids):
         return np.zeros(len(wanted), dtype=np.bool_)
+    if _has_no_gap(ids):
+        inside: npt.NDArray[np.bool_] = (wanted >= ids[0]) & (wanted <= ids[-1])
+        return inside
     found: npt.NDArray[np.bool_] = ids[np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)] == wanted
     return found
+
+
+def _has_no_gap(ids: Int64) -> bool:
+    """Whether these ids, which ascend, are consecutive, as where the oldest are evicted."""
+    return len(ids) > 0 and int(ids[-1] - ids[0]) == len(ids) - 1

@@ -18,8 +18,9 @@ from importlib.resources import files
 from typing import Any, Protocol
 
 from replay.experience import Experience
+from replay.inspect.items import Detail, Held, Item
 from replay.inspect.overview import SAMPLE, overview
-from replay.inspect.query import Detail, Held, Item, ReplayReader
+from replay.inspect.query import ReplayReader
 
 MOST_ROWS = 100_000  # of one page
 MOST_TOKENS = 1_000  # rows whose tokens a page holds one by one

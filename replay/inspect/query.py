@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ from replay.file import (
     named_errors,
     read_record,
 )
+from replay.inspect.items import Ancestor, Detail, Held, Item, Kept
 from replay.inspect.live import read_live
 from replay.inspect.where import known_column, parse_where
 from replay.journal import read_whole_position
@@ -36,64 +36,7 @@ NEARBY = 4096  # ids on each side among which the other nodes of a tree are look
 _CHUNK = 1024  # rows held at once
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One live item without its arrays."""
-
-    id: int
-    problem: str
-    tree: str
-    node: int
-    parent: int
-    action: str
-    version: int
-    age: int  # versions behind the newest
-    priority: float
-    draws: int  # how often it was drawn and given a new priority
-    temperature: float
-    advantage: float
-    value: float
-    value_target: float
-    outcome: float | None  # grade of its own answer; None: it declared none
-    num_context: int
-    num_tokens: int
-    num_sampled: int
-
-
 _IN_FILE = tuple(name for name in Item.__dataclass_fields__ if name not in ("priority", "draws"))
-
-
-class Held(NamedTuple):
-    """A live item with its arrays."""
-
-    item: Item
-    experience: Experience
-
-
-class Ancestor(NamedTuple):
-    """A node above another, live or not."""
-
-    id: int
-    experience: Experience
-
-
-@dataclass(frozen=True, slots=True)
-class Detail:
-    """One node with everything the file knows of it."""
-
-    id: int
-    state: Literal["live", "dropped", "evicted"]
-    priority: float | None  # None: it is not live
-    draws: int | None  # None: it is not live
-    experience: Experience
-    ancestors: list[Ancestor]  # as far as the file has them, the parent first
-
-
-class Kept(NamedTuple):
-    """A node of a tree that the file still has."""
-
-    experience: Experience
-    priority: float | None  # None: it is not live
 
 
 class ReplayReader:

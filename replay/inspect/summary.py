@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from replay.experience import Experience
+from replay.inspect.items import Ancestor, Detail, Held
 from replay.inspect.overview import CALIBRATION_BINS, SAMPLE, Group, Overview, overview
-from replay.inspect.query import Ancestor, Detail, Held, ReplayReader
+from replay.inspect.query import ReplayReader
 from replay.inspect.text import (
     ASCII,
     UNICODE,
