@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_o1.arguments import build, nearest, parse, parser_of, value_of
-from llama_o1.config import RunConfig, SftConfig, TeachSettings
 from llama_o1.errors import ConfigError, ProblemError, RunError
 from llama_o1.format.marks import MarkSettings
 
 if TYPE_CHECKING:
     from llama_o1.answer import Answers
+    from llama_o1.config import RunConfig, TeachSettings
     from llama_o1.tasks.problem import Problem
 
 
 def train(arguments: list[str]) -> int:
     """`llama-o1 train`: a self-play run."""
+    from llama_o1.config import RunConfig
+
     parser = parser_of("train", "Self-play: search problems, learn from the trees, search again.", RunConfig)
     config = build(RunConfig, parse(parser, arguments))
     from llama_o1.loop import Run
@@ -31,6 +33,8 @@ def train(arguments: list[str]) -> int:
 
 def search(arguments: list[str]) -> int:
     """`llama-o1 search`: solve problems."""
+    from llama_o1.config import RunConfig
+
     parser = parser_of("search", "Solve problems with a tree search, within a budget of tokens.", RunConfig)
     own = ("problem", "run", "budget_tokens", "limit", "json", "html")
     parser.add_argument("--problem", type=str | None, help="the problem to solve, as text")
@@ -139,6 +143,8 @@ def init(arguments: list[str]) -> int:
 
 def sft(arguments: list[str]) -> int:
     """`llama-o1 sft`: a cold start."""
+    from llama_o1.config import SftConfig
+
     parser = parser_of(
         "sft", "Cold start: teach a model to write our thoughts from worked problems.", SftConfig
     )
@@ -152,6 +158,8 @@ def sft(arguments: list[str]) -> int:
 
 def verify(arguments: list[str]) -> int:
     """`llama-o1 verify`: whether packing and engine are exact on the user's own model."""
+    from llama_o1.config import RunConfig
+
     parser = parser_of(
         "verify",
         "Check on your own model that packing changes nothing and that engine and learner agree.",

@@ -1,6 +1,6 @@
 """`llama-o1 inspect`: the buffer with what its run folder adds, lineage and trees as pages.
 
-Loads no torch and no transformers.
+Loads no torch and no transformers; what only some questions need is imported where they are answered.
 """
 
 from __future__ import annotations
@@ -14,12 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
 from llama_o1.errors import RecordError, RunError
-from llama_o1.run import write_lines, write_whole
-from llama_o1.saved import saved_tree
-from llama_o1.shown import page_of
 from llama_o1.texts import RunTexts, decoder_of, run_of, texts_of
 
 MOST_TREE_PAGES = 500  # beside one page of nodes
@@ -46,6 +41,8 @@ def inspect_run(asked: Any) -> Iterator[str]:
         if asked.json == "-":
             yield text
         else:
+            from llama_o1.run import write_whole
+
             write_whole(Path(asked.json), text + "\n")
             yield f"wrote {asked.json}"
         return
@@ -82,6 +79,7 @@ def _as_json(folder: Path, asked: Any, texts: RunTexts | None) -> dict[str, Any]
 
 
 def _export(folder: Path, asked: Any, texts: RunTexts | None) -> str:
+    from llama_o1.run import write_lines
     from replay.inspect.export import export
     from replay.inspect.query import ReplayReader
 
@@ -94,6 +92,7 @@ def _export(folder: Path, asked: Any, texts: RunTexts | None) -> str:
 
 def _html(folder: Path, asked: Any, texts: RunTexts | None) -> Iterator[str]:
     """Write the page of the nodes, and the trees of the first of them beside it."""
+    from llama_o1.run import write_whole
     from replay.inspect.page import MOST_ROWS, offline_page
     from replay.inspect.query import ReplayReader
 
@@ -118,6 +117,8 @@ def _beside(file: Path) -> Path:
 
 def _tree_pages(folder: Path, names: Sequence[str], file: Path) -> dict[str, str]:
     """Write the pages of these trees, the first MOST_TREE_PAGES of them; the address of each by its name."""
+    from llama_o1.shown import page_of
+
     addresses: dict[str, str] = {}
     for name in names:
         if len(addresses) == MOST_TREE_PAGES:
@@ -151,6 +152,8 @@ def _saved(folder: Path, name: str) -> dict[str, Any] | None:
     """The tree of this name with its tokens; None: the run has not kept it."""
     if not re.fullmatch(r"\d{1,9}/\d{1,9}", name, re.ASCII):
         return None
+    from llama_o1.saved import saved_tree
+
     try:
         return saved_tree(run_of(folder), name, decoder_of)
     except (RunError, RecordError):
@@ -171,6 +174,10 @@ def _serve(folder: Path, asked: Any, texts: RunTexts | None) -> Iterator[str]:
 
 def lineage_of(folder: Path) -> Callable[[str], dict[str, str]]:
     """Says of a tree by its name which run it is of, by which seed of the run and of the tree."""
+    import yaml
+
+    from llama_o1.saved import saved_tree
+
     run = run_of(folder)
     settings: dict[str, Any] = {}
     if (run / "config.yaml").is_file():

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from llama_o1.errors import RunError
 from llama_o1.format import tokens as t
-from llama_o1.play.pieces import Decode, pieces
 from replay.experience import Experience
 
 _THOUGHT = re.compile(rf"{t.START_OF_THOUGHT}(.*?){t.END_OF_THOUGHT}", re.DOTALL)
@@ -38,6 +37,8 @@ class RunTexts:
 
     def pieces(self, experience: Experience) -> Sequence[tuple[str, float | None]]:
         """A node's own tokens as text, each with its log-prob; None where it was forced."""
+        from llama_o1.play.pieces import pieces
+
         e = experience
         pairs = zip(e.logprobs.tolist(), e.sampled.tolist(), strict=True)
         drawn = [logprob if sampled else None for logprob, sampled in pairs]
@@ -62,7 +63,7 @@ def texts_of(folder: Path, tokenizer: str | None) -> RunTexts | None:
     return RunTexts(files[-1]) if files else None
 
 
-def decoder_of(folder: Path) -> Decode | None:
+def decoder_of(folder: Path) -> Callable[[list[int]], str] | None:
     """How the run's own tokenizer reads ids; None: it has none."""
     texts = texts_of(folder, None)
     return texts.decode if texts else None
