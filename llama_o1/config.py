@@ -183,7 +183,7 @@ class RunConfig:
     checkpoint_every: int = 1
     """Iterations."""
     keep_checkpoints: int = 3
-    """Newest checkpoints kept."""
+    """Newest checkpoints kept, and the best by held-out accuracy."""
     skip_bad_lines: bool = False
     """Count broken lines of a problem file instead of stopping."""
     model: ModelSettings = field(default_factory=ModelSettings)

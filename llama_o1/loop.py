@@ -15,7 +15,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from llama_o1 import assemble
 from llama_o1.config import RunConfig
 from llama_o1.errors import RunError
-from llama_o1.learn.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from llama_o1.faults import reach
+from llama_o1.learn.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    recover_checkpoints,
+    save_checkpoint,
+)
 from llama_o1.learn.trainer import Learner
 from llama_o1.measure.evaluate import evaluate, graded
 from llama_o1.measure.summary import History, Looked, summarise
@@ -107,7 +114,7 @@ class Run:
         config = self.config
         with self._opened, logging_redirect_tqdm():
             restored = self._restore()
-            assemble.publish(self.system, self.progress.iteration)
+            self._publish()
             if not restored:
                 self._evaluate("before", with_search=True)
                 self._checkpoint()
@@ -126,7 +133,8 @@ class Run:
 
     def _restore(self) -> bool:
         """Go back to the last whole checkpoint; False when there is none."""
-        checkpoint = latest_checkpoint(self.folder.path / "checkpoints")
+        recover_checkpoints(self.folder.checkpoints)
+        checkpoint = latest_checkpoint(self.folder.checkpoints)
         if checkpoint is None:
             if len(self.replay):
                 raise RunError(
@@ -136,8 +144,10 @@ class Run:
             self.folder.forget_after(-1)
             return False
         state = load_checkpoint(checkpoint, self.learner)
+        prune_checkpoints(self.folder.checkpoints, state["iteration"], self.config.keep_checkpoints)
         self.progress = Progress.of(state)
         self.replay.rewind(state["replay"])
+        reach("replay: rewound")
         self.folder.forget_after(self.progress.iteration)
         log.info("resumed after iteration %d of %d", self.progress.iteration, self.config.iterations)
         return True
@@ -194,6 +204,7 @@ class Run:
         iteration = self.progress.iteration
         teach = self.config.teach
         for i, (problem, tree) in enumerate(zip(problems, trees, strict=True)):
+            reach("replay: before extend")
             self.replay.extend(
                 collect(
                     tree,
@@ -205,8 +216,11 @@ class Run:
                     trace=teach.trace,
                 )
             )
+            reach("replay: extended")
         weighting = self.config.search.weighting
+        reach("trees: before write")
         write_rows(self.folder.trees_of(iteration), (tree_row(tree, weighting) for tree in trees))
+        reach("trees: written")
         self.progress.history.played(trees)
 
     def _learn(self) -> None:
@@ -220,13 +234,17 @@ class Run:
         metrics: list[dict[str, float]] = []
         for _ in range(config.steps_per_iteration):
             batch = self.replay.sample(config.learner.batch_size, beta, rng)
+            reach("learner: before step")
             result = self.learner.step(batch.experiences, batch.weights)
+            reach("learner: stepped")
             priorities = priority_of(
                 [e.advantage for e in batch.experiences],
                 [e.value_target for e in batch.experiences],
                 result.values,
             )
+            reach("replay: before priorities")
             self.replay.update_priority(batch.ids, priorities)
+            reach("replay: priorities updated")
             metrics.append(result.metrics)
             steps.set_postfix(
                 {k: f"{result.metrics[k]:.3f}" for k in ("policy_loss", "value_loss")}, refresh=False
@@ -245,14 +263,18 @@ class Run:
 
     def _after_iteration(self) -> None:
         config, iteration = self.config, self.progress.iteration
-        assemble.publish(self.system, iteration)
+        self._publish()
         last = iteration == config.iterations
-        if last:
-            self._evaluate("after", with_search=True)
-        elif iteration % config.evaluation.every == 0:
-            self._evaluate("during", with_search=False)
-        if last or iteration % config.checkpoint_every == 0:
+        evaluated = last or iteration % config.evaluation.every == 0
+        if evaluated:
+            self._evaluate("after" if last else "during", with_search=last)
+        if evaluated or iteration % config.checkpoint_every == 0:
             self._checkpoint()
+
+    def _publish(self) -> None:
+        reach("engine: before weights")
+        assemble.publish(self.system, self.progress.iteration)
+        reach("engine: weights changed")
 
     def _evaluate(self, when: str, *, with_search: bool) -> None:
         """Score the held-out problems: greedy lines always, the tree search when asked for."""
@@ -307,14 +329,17 @@ class Run:
         log.info("held-out accuracy %s training, %s: %s (%s)", when, name, shown, line)
 
     def _checkpoint(self) -> None:
+        reach("replay: before mark")
         state = self.progress.state(self.replay.mark())
+        reach("replay: marked")
         save_checkpoint(
-            self.folder.path / "checkpoints",
+            self.folder.checkpoints,
             self.progress.iteration,
             learner=self.learner,
             tokenizer=self.system.loaded.tokenizer,
             state=state,
             keep=self.config.keep_checkpoints,
+            score=self.progress.history.accuracy("greedy", self.progress.iteration),
         )
 
     def _summary(self) -> str:

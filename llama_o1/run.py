@@ -17,6 +17,7 @@ import yaml
 
 from llama_o1.config import RunConfig
 from llama_o1.errors import RunError
+from llama_o1.faults import reach
 
 # Settings that may differ between a run and its resumption without changing what was done so far.
 FREE_ON_RESUME = {"run_dir", "resume", "iterations", "checkpoint_every", "keep_checkpoints", "engine"}
@@ -49,6 +50,11 @@ class RunFolder:
         return self.path / "replay"
 
     @property
+    def checkpoints(self) -> Path:
+        """One folder a checkpoint."""
+        return self.path / "checkpoints"
+
+    @property
     def report(self) -> Path:
         """What the run came to."""
         return self.path / "report"
@@ -64,8 +70,10 @@ class RunFolder:
 
     def log(self, **numbers: float | int | str) -> None:
         """Append one metrics object."""
+        reach("metrics: before append")
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(numbers) + "\n")
+        reach("metrics: appended")
 
     def forget_after(self, iteration: int) -> None:
         """Drop metrics and trees of later iterations, which are to be made again."""
@@ -75,10 +83,14 @@ class RunFolder:
         for file in sorted(self.trees.glob("*.jsonl")):
             if int(file.stem) > iteration:
                 file.unlink()
+                reach("trees: removed")
 
 
 def begin(config: RunConfig) -> RunFolder:
-    """The run folder, new or to be resumed; RunError when it is taken, or is another run's."""
+    """The run folder, new or to be resumed; RunError when it is taken, or is another run's.
+
+    To resume a folder that was killed before its configuration was written is to begin.
+    """
     folder = RunFolder(Path(config.run_dir))
     resolved = asdict(config)
     if folder.config.exists():
@@ -88,15 +100,18 @@ def begin(config: RunConfig) -> RunFolder:
                 "or choose another `--run_dir`"
             )
         _check_same(folder, resolved)
-    elif folder.path.exists() and any(folder.path.iterdir()):
+    elif folder.path.exists() and any(path.name != _partly(folder.config) for path in folder.path.iterdir()):
         raise RunError(f"{folder.path} holds files but no run; choose another `--run_dir`")
-    elif config.resume:
+    elif config.resume and not folder.path.exists():
         raise RunError(
             f"{folder.path} holds no run to resume; leave out `--resume true` or correct `--run_dir`"
         )
-    for part in (folder.trees, folder.replay, folder.report):
-        part.mkdir(parents=True, exist_ok=True)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    reach("run: begun")
     write_whole(folder.config, yaml.safe_dump(plain(resolved), sort_keys=False))
+    for part in (folder.trees, folder.replay, folder.report):
+        part.mkdir(exist_ok=True)
+    reach("run: parts made")
     return folder
 
 
@@ -107,8 +122,9 @@ def write_whole(path: Path, text: str) -> None:
 
 def write_lines(path: Path, lines: Iterable[str]) -> int:
     """Write lines, ends included, as `write_whole` does; how many there were."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(_partly(path))
     num_lines = 0
+    reach("file: before write")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             for line in lines:
@@ -116,11 +132,18 @@ def write_lines(path: Path, lines: Iterable[str]) -> int:
                 num_lines += 1
             file.flush()
             os.fsync(file.fileno())
+        reach("file: before rename")
         os.replace(temporary, path)
+        reach("file: renamed")
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return num_lines
+
+
+def _partly(path: Path) -> str:
+    """Name of a file that is not yet whole."""
+    return path.name + ".tmp"
 
 
 def _check_same(folder: RunFolder, resolved: Mapping[str, Any]) -> None:

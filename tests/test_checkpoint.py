@@ -10,8 +10,15 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llama_o1.errors import RunError
+from llama_o1.faults import on_reach
 from llama_o1.format.tokens import SPECIAL_TOKENS, SpecialIds
-from llama_o1.learn.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from llama_o1.learn.checkpoint import (
+    best_checkpoint,
+    latest_checkpoint,
+    load_checkpoint,
+    recover_checkpoints,
+    save_checkpoint,
+)
 from llama_o1.learn.model import add_lora, load_model
 from llama_o1.learn.settings import LearnerSettings, LoraSettings
 from llama_o1.learn.trainer import Learner
@@ -274,3 +281,70 @@ def test_an_optimizer_state_of_another_model_is_refused():
     unit = learner()
     with pytest.raises(RunError, match="optimizer state of other does not fit"):
         unit.load_optimizer_state({"other/exp_avg": torch.zeros(3)}, 1)
+
+
+def test_the_best_is_kept_beside_the_last_ones(tmp_path):
+    unit = learner()
+    for step, score in ((1, 0.5), (2, 0.75), (3, None), (4, 0.5), (5, 0.25)):
+        save(tmp_path, step, unit, keep=2, score=score)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000002", "000004", "000005"]
+    assert best_checkpoint(tmp_path) == tmp_path / "000002"
+    change_a_byte(tmp_path / "000002" / "model.safetensors")
+    assert best_checkpoint(tmp_path) == tmp_path / "000004"
+
+
+def test_of_equals_the_newest_is_the_best_and_without_a_score_there_is_none(tmp_path):
+    unit = learner()
+    save(tmp_path, 1, unit)
+    assert best_checkpoint(tmp_path) is None
+    for step in (2, 3):
+        save(tmp_path, step, unit, score=0.5)
+    assert best_checkpoint(tmp_path) == tmp_path / "000003"
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of a save runs after it."""
+
+
+def save_killed_at(point, folder, step, unit, state):
+    def hook(reached):
+        if reached == point:
+            raise Killed
+
+    on_reach(hook)
+    try:
+        with pytest.raises(Killed):
+            save(folder, step, unit, state)
+    finally:
+        on_reach(None)
+
+
+@pytest.mark.parametrize(
+    ("point", "found"),
+    [("state written", "old"), ("before rename", "old"), ("old one aside", "new"), ("renamed", "new")],
+)
+def test_a_save_over_a_whole_checkpoint_that_is_killed_loses_nothing(tmp_path, point, found):
+    unit = learner()
+    save(tmp_path, 4, unit, {"which": "old"})
+    save_killed_at(f"checkpoint: {point}", tmp_path, 4, unit, {"which": "new"})
+    recover_checkpoints(tmp_path)
+    assert load_checkpoint(tmp_path / "000004", unit) == {"which": found}
+    assert [path.name for path in tmp_path.iterdir()] == ["000004"]
+
+
+def test_a_save_killed_between_two_renames_with_its_new_half_damaged_puts_the_old_one_back(tmp_path):
+    unit = learner()
+    save(tmp_path, 4, unit, {"which": "old"})
+    save_killed_at("checkpoint: old one aside", tmp_path, 4, unit, {"which": "new"})
+    change_a_byte(tmp_path / ".000004.partial" / "state.json")
+    recover_checkpoints(tmp_path)
+    assert load_checkpoint(tmp_path / "000004", unit) == {"which": "old"}
+
+
+def test_a_checkpoint_that_was_whole_when_its_save_was_killed_is_taken_up(tmp_path):
+    unit = learner()
+    save(tmp_path, 1, unit)
+    save_killed_at("checkpoint: before rename", tmp_path, 2, unit, {})
+    assert latest_checkpoint(tmp_path) == tmp_path / "000001"
+    recover_checkpoints(tmp_path)
+    assert latest_checkpoint(tmp_path) == tmp_path / "000002"

@@ -2,7 +2,8 @@
 
 `NNNNNN/` holds the model as Hugging Face or PEFT safetensors with its tokenizer, so any loader can read it,
 and beside it what only a resumed run needs: optimizer, counters, torch's generators, the caller's state.
-The manifest, written last, has size and SHA-256 of every other file. Nothing is pickled.
+The manifest, written last, has size and SHA-256 of every other file, and the held-out accuracy by which the
+best one is kept. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from llama_o1.errors import RunError
+from llama_o1.faults import reach
 from llama_o1.learn.trainer import Learner
 
 log = logging.getLogger(__name__)
@@ -45,33 +47,61 @@ def save_checkpoint(
     tokenizer: PreTrainedTokenizerBase,
     state: Mapping[str, Any],
     keep: int = 3,
+    score: float | None = None,
 ) -> Path:
-    """Write folder/NNNNNN and return it once it is safe on disk; of the older ones the newest keep - 1 stay.
+    """Write folder/NNNNNN and return it once it is safe on disk; the newest `keep` stay, and the best.
 
-    `state` is the caller's, anything JSON can hold.
+    `state` is the caller's, anything JSON can hold. `score`: held-out accuracy, None when not measured.
     """
+    reach("checkpoint: before begin")
     folder.mkdir(parents=True, exist_ok=True)
-    for left_over in folder.glob(".*.partial"):
-        shutil.rmtree(left_over)
-    partial, target = folder / f".{step:06d}.partial", folder / f"{step:06d}"
+    recover_checkpoints(folder)
+    partial = folder / f".{step:06d}.partial"
     partial.mkdir()
+    reach("checkpoint: begun")
     _write_parts(partial, learner, tokenizer, state)
-    files = {name: _fingerprint(partial / name) for name in _file_names(partial)}
-    _write_json(partial / MANIFEST, {"format": FORMAT, "step": step, "files": files})
     for name in _file_names(partial):
         _sync(partial / name)
+    reach("checkpoint: parts on disk")
+    files = {name: _fingerprint(partial / name) for name in _file_names(partial)}
+    _write_json(partial / MANIFEST, {"format": FORMAT, "step": step, "score": score, "files": files})
+    reach("checkpoint: manifest written")
+    _sync(partial / MANIFEST)
     _sync(partial)
-    if target.exists():  # a damaged one, or one of a run that went back
-        replaced = target.rename(folder / f".{step:06d}.replaced.partial")
-        partial.rename(target)
-        shutil.rmtree(replaced)
-    else:
-        partial.rename(target)
-    _sync(folder)
-    older = [path for path in _checkpoints(folder) if int(path.name) < step]
-    for path in older[: max(0, len(older) - (keep - 1))]:
-        shutil.rmtree(path)
+    target = _put_in_place(partial)
+    prune_checkpoints(folder, step, keep)
     return target
+
+
+def recover_checkpoints(folder: Path) -> None:
+    """Finish what a killed save had whole on disk, put back what it had moved aside, remove the rest.
+
+    Only for the one process that writes: a reader takes `latest_checkpoint` as it finds it.
+    """
+    for partial in sorted(folder.glob(".*.partial")):
+        target = folder / partial.name[1:].removesuffix(".partial")
+        if not target.exists() and _fault(partial) is None:
+            partial.rename(target)
+    for aside in sorted(folder.glob(".*.aside")):
+        target = folder / aside.name[1:].removesuffix(".aside")
+        if not target.exists():
+            aside.rename(target)
+    for left_over in (path for kind in ("partial", "aside", "removed") for path in folder.glob(f".*.{kind}")):
+        shutil.rmtree(left_over)
+
+
+def prune_checkpoints(folder: Path, step: int, keep: int) -> None:
+    """Of those before `step` remove all but the newest keep - 1 and the best."""
+    paths = _checkpoints(folder)
+    scored = [(score, int(path.name), path) for path in paths if (score := _score(path)) is not None]
+    best = max(scored)[2] if scored else None
+    older = [path for path in paths if int(path.name) < step]
+    for path in older[: max(0, len(older) - (keep - 1))]:
+        if path != best:
+            reach("checkpoint: before pruning")
+            # Under another name first, so that a kill leaves no half that looks like a damaged one.
+            shutil.rmtree(path.rename(folder / f".{path.name}.removed"))
+            reach("checkpoint: pruned")
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -81,6 +111,17 @@ def latest_checkpoint(folder: Path) -> Path | None:
         if fault is None:
             return path
         log.warning("checkpoint %s is damaged (%s); looking for the one before", path, fault)
+    return None
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The whole checkpoint of the highest held-out accuracy, the newest of equals; None when none has one."""
+    scored = [(score, path) for path in _checkpoints(folder) if (score := _score(path)) is not None]
+    for _, path in sorted(scored, key=lambda one: (one[0], int(one[1].name)), reverse=True):
+        fault = _fault(path)
+        if fault is None:
+            return path
+        log.warning("checkpoint %s is damaged (%s); looking for the next best", path, fault)
     return None
 
 
@@ -100,6 +141,31 @@ def load_checkpoint(path: Path, learner: Learner) -> dict[str, Any]:
     return state
 
 
+def _put_in_place(partial: Path) -> Path:
+    """Give a whole partial checkpoint its name. At every moment it or the one it replaces can be found."""
+    target = partial.with_name(partial.name[1:].removesuffix(".partial"))
+    reach("checkpoint: before rename")
+    aside = partial.with_name(f".{target.name}.aside")
+    if target.exists():  # a damaged one, or one of a run that went back
+        target.rename(aside)
+        reach("checkpoint: old one aside")
+    partial.rename(target)
+    _sync(target.parent)
+    reach("checkpoint: renamed")
+    if aside.exists():
+        shutil.rmtree(aside)
+        reach("checkpoint: old one removed")
+    return target
+
+
+def _score(path: Path) -> float | None:
+    try:
+        score = json.loads((path / MANIFEST).read_text(encoding="utf-8")).get("score")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return float(score) if isinstance(score, int | float) else None
+
+
 def _write_parts(
     folder: Path, learner: Learner, tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any]
 ) -> None:
@@ -108,11 +174,17 @@ def _write_parts(
         learner.model.save_pretrained(str(folder), save_embedding_layers=False)
     else:
         learner.model.save_pretrained(folder)
+    reach("checkpoint: weights written")
     tokenizer.save_pretrained(folder)
+    reach("checkpoint: tokenizer written")
     save_file({name: t.contiguous() for name, t in learner.optimizer_state().items()}, folder / OPTIMIZER)
+    reach("checkpoint: optimizer written")
     save_file(_generators(), folder / GENERATORS)
+    reach("checkpoint: generators written")
     _write_json(folder / COUNTERS, {"num_steps": learner.num_steps})
+    reach("checkpoint: counters written")
     _write_json(folder / STATE, state)
+    reach("checkpoint: state written")
 
 
 def _load_weights(path: Path, learner: Learner) -> None:

@@ -37,6 +37,12 @@ class History:
         self.nodes += sum(len(tree.nodes) - 1 for tree in trees)
         self.tokens += sum(tree.tokens_used for tree in trees)
 
+    def accuracy(self, method: str, iteration: int) -> float | None:
+        """Share of right answers of a method at one iteration, over all sets; None: not looked at."""
+        looks = [look for look in self.looks if (look.method, look.iteration) == (method, iteration)]
+        correct = _joined([look.correct for look in looks])
+        return sum(correct) / len(correct) if correct else None
+
     def state(self) -> dict[str, Any]:
         """As JSON."""
         looks = [{**look._asdict(), "correct": "".join("01"[c] for c in look.correct)} for look in self.looks]
