@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -23,49 +22,25 @@ from llama_o1.learn.checkpoint import (
     recover_checkpoints,
     save_checkpoint,
 )
+from llama_o1.learn.guards import NotFiniteError
 from llama_o1.learn.trainer import Learner
+from llama_o1.learning import keep_stopped, learn
 from llama_o1.measure.evaluate import evaluate, graded
-from llama_o1.measure.summary import History, Looked, summarise
+from llama_o1.measure.summary import Looked, summarise
 from llama_o1.play.collect import collect
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.selfplay import play_figures, record_transitions, search_all, tree_row
 from llama_o1.progress import Rates, bar
 from llama_o1.run import begin, write_whole
+from llama_o1.state import Progress
 from llama_o1.tasks.mixture import draw, select
 from llama_o1.tasks.problem import Problem
-from replay.batch import priority_of
 from replay.buffer import PrioritizedReplayBuffer
 from replay.schedule import beta_at
-from tree.actions import Transitions
 from tree.node import Tree
 from tree.record import write_rows
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a checkpoint keeps beside weights, optimizer and replay."""
-
-    iteration: int = 0
-    transitions: Transitions = field(default_factory=Transitions)
-    history: History = field(default_factory=History)
-
-    def state(self, mark: Mapping[str, Any]) -> dict[str, Any]:
-        """As JSON, with the replay buffer's mark."""
-        return {
-            "iteration": self.iteration,
-            "transitions": self.transitions.state(),
-            "history": self.history.state(),
-            "replay": dict(mark),
-        }
-
-    @classmethod
-    def of(cls, state: Mapping[str, Any]) -> Progress:
-        """The progress that `state` described."""
-        progress = cls(state["iteration"], history=History.of(state["history"]))
-        progress.transitions.restore(state["transitions"])
-        return progress
 
 
 class Run:
@@ -227,35 +202,26 @@ class Run:
         """Learner steps on prioritized batches; priorities go back to the buffer."""
         config, iteration = self.config, self.progress.iteration
         self.learner.mark_proximal()
-        rng = np.random.default_rng([config.seed, iteration])
         beta = beta_at(iteration - 1, max(1, config.iterations - 1), config.replay.beta)
         dropped = self.replay.drop_older_than(iteration - 1 - config.replay.max_lag)
-        steps = bar(config.steps_per_iteration, f"learn {iteration}", "step", position=1)
-        metrics: list[dict[str, float]] = []
-        for _ in range(config.steps_per_iteration):
-            batch = self.replay.sample(config.learner.batch_size, beta, rng)
-            reach("learner: before step")
-            result = self.learner.step(batch.experiences, batch.weights)
-            reach("learner: stepped")
-            priorities = priority_of(
-                [e.advantage for e in batch.experiences],
-                [e.value_target for e in batch.experiences],
-                result.values,
+        try:
+            means = learn(
+                self.learner,
+                self.replay,
+                steps=config.steps_per_iteration,
+                beta=beta,
+                rng=np.random.default_rng([config.seed, iteration]),
+                iteration=iteration,
+                thought_id=self.system.loaded.special.start_of_thought,
+                on_step=lambda numbers: self._log(
+                    phase="step", learner_step=self.learner.num_steps, version=iteration - 1, **numbers
+                ),
             )
-            reach("replay: before priorities")
-            self.replay.update_priority(batch.ids, priorities)
-            reach("replay: priorities updated")
-            metrics.append(result.metrics)
-            steps.set_postfix(
-                {k: f"{result.metrics[k]:.3f}" for k in ("policy_loss", "value_loss")}, refresh=False
-            )
-            steps.update()
-        steps.close()
-        means = {key: float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
+        except NotFiniteError as error:
+            tokenizer = self.system.loaded.tokenizer
+            raise keep_stopped(self.folder.path / "stopped", error, self.learner, tokenizer) from error
         stored = {f"replay_{key}": float(value) for key, value in self.replay.stats().items()}
-        self.folder.log(
-            step=iteration, version=iteration, phase="learn", beta=beta, dropped=dropped, **means, **stored
-        )
+        self._log(phase="learn", version=iteration, beta=beta, dropped=dropped, **means, **stored)
         log.info(
             "iteration %d: policy loss %.4f, value loss %.4f, clipped %.3f, %d experiences stored",
             iteration, means["policy_loss"], means["value_loss"], means["clip_fraction"], len(self.replay),
@@ -341,6 +307,9 @@ class Run:
             keep=self.config.keep_checkpoints,
             score=self.progress.history.accuracy("greedy", self.progress.iteration),
         )
+
+    def _log(self, **numbers: float | int | str) -> None:
+        self.folder.log(step=self.progress.iteration, **numbers)
 
     def _summary(self) -> str:
         text = summarise(self.progress.history, self.folder.path, len(self.replay))

@@ -135,7 +135,9 @@ def load_checkpoint(path: Path, learner: Learner) -> dict[str, Any]:
         raise RunError(f"checkpoint {path} is damaged: {fault}; use an earlier one")
     _load_weights(path, learner)
     counters = json.loads((path / COUNTERS).read_text(encoding="utf-8"))
-    learner.load_optimizer_state(load_file(path / OPTIMIZER), counters["num_steps"])
+    learner.load_optimizer_state(
+        load_file(path / OPTIMIZER), counters["num_steps"], counters.get("max_tokens")
+    )
     _set_generators(load_file(path / GENERATORS))
     state: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
     return state
@@ -181,7 +183,7 @@ def _write_parts(
     reach("checkpoint: optimizer written")
     save_file(_generators(), folder / GENERATORS)
     reach("checkpoint: generators written")
-    _write_json(folder / COUNTERS, {"num_steps": learner.num_steps})
+    _write_json(folder / COUNTERS, {"num_steps": learner.num_steps, "max_tokens": learner.max_tokens})
     reach("checkpoint: counters written")
     _write_json(folder / STATE, state)
     reach("checkpoint: state written")

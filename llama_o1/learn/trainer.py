@@ -5,9 +5,11 @@ Dropout never acts here: it would be noise in the ratio of two policies.
 Letters of a shape: N experiences; T own tokens of one.
 """
 
+import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +23,16 @@ from llama_o1.errors import ConfigError, RunError
 from llama_o1.format.tokens import SpecialIds
 from llama_o1.learn.batches import Batcher
 from llama_o1.learn.forward import Readout, read
+from llama_o1.learn.guards import NotFiniteError, is_out_of_memory
 from llama_o1.learn.loss import Weights, combine, k3_kl, masked_mean, ppo_clip, value_cross_entropy, value_of
 from llama_o1.learn.model import CausalLM
 from llama_o1.learn.pack import Batch, Group
 from llama_o1.learn.settings import LearnerSettings
+from llama_o1.learn.share import share_of, sum_gradients, sum_up
 from llama_o1.threads import torch_threads
 from replay.experience import Experience
+
+log = logging.getLogger(__name__)
 
 Float32 = npt.NDArray[np.float32]
 
@@ -55,6 +61,8 @@ class Learner:
         self.accelerator = Accelerator(mixed_precision=settings.mixed_precision)
         self.model = model.to(self.accelerator.device).eval()
         self.num_steps = 0
+        self.max_tokens = settings.max_tokens_per_forward
+        """Of one forward pass; halved once when memory is too small for it."""
         self.batcher = Batcher(self.model, settings.packing, pad_id)
         self._rating_ids = (special.positive, special.negative)
         self._trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -70,13 +78,24 @@ class Learner:
     def step(self, experiences: Sequence[Experience], weights: npt.NDArray[np.floating]) -> StepResult:
         """Learn once from the experiences, each loss times its importance weight; mean over the batch.
 
-        The batch is cut into forward passes of `max_tokens_per_forward`, which leaves the result as it is.
-        RunError when a loss or the gradient is not finite; the weights are then as they were.
+        The batch is cut into forward passes of `max_tokens`, which leaves the result as it is. Of several
+        processes each is given the same batch and makes its share of the passes; the result is one process's.
+        NotFiniteError when a loss or the gradient is not finite; the weights are then as they were. When
+        memory is too small, the passes are halved, once in the learner's life.
         """
         if not experiences or len(weights) != len(experiences):
             raise ValueError(f"got {len(experiences)} experiences and {len(weights)} importance weights")
         with torch_threads(self.settings.threads):
-            return self._step(experiences, weights)
+            figures = self._figures(experiences, weights)
+            if figures is None:
+                self._halve()
+                figures = self._figures(experiences, weights)
+            if figures is None:
+                raise RunError(
+                    f"out of memory in passes of {self.max_tokens} tokens, which were halved before; set "
+                    "a lower learner.max_tokens_per_forward, or train an adapter (model.adapter lora)"
+                )
+            return self._take_step(figures, experiences, weights)
 
     def mark_proximal(self) -> None:
         """Take the weights as they are for the proximal policy, until the next call; if settings want one."""
@@ -100,7 +119,7 @@ class Learner:
 
     def batches(self, experiences: Sequence[Experience]) -> list[Group]:
         """Forward passes over all experiences: indices of those in each, and its batch."""
-        return self.batcher.batches(experiences, self.settings.max_tokens_per_forward)
+        return self.batcher.batches(experiences, self.max_tokens)
 
     def read(self, batch: Batch, *, entropy_grad: bool = False) -> Readout:
         """What the model says of a batch, in the precision of the settings."""
@@ -115,8 +134,13 @@ class Learner:
             for key, tensor in self._optimizer.state.get(parameter, {}).items()
         }
 
-    def load_optimizer_state(self, tensors: Mapping[str, Tensor], num_steps: int) -> None:
-        """Take up what `optimizer_state` gave after num_steps steps; RunError when it is another model's."""
+    def load_optimizer_state(
+        self, tensors: Mapping[str, Tensor], num_steps: int, max_tokens: int | None = None
+    ) -> None:
+        """Take up what `optimizer_state` gave after num_steps steps; max_tokens None: the settings'.
+
+        RunError when it is another model's.
+        """
         found: dict[str, dict[str, Tensor]] = {}
         for place, tensor in tensors.items():
             name, _, key = place.rpartition("/")
@@ -130,22 +154,69 @@ class Learner:
         self._optimizer.state.clear()
         self._optimizer.state.update({self._trainable[name]: state for name, state in found.items()})
         self.num_steps = num_steps
+        self.max_tokens = min(self.settings.max_tokens_per_forward, max_tokens or sys.maxsize)
 
-    def _step(self, experiences: Sequence[Experience], weights: npt.NDArray[np.floating]) -> StepResult:
+    def _figures(
+        self, experiences: Sequence[Experience], weights: npt.NDArray[np.floating]
+    ) -> "_Figures | None":
+        """What the passes found, gradients added up, over all processes; None: some memory was too small."""
+        self._optimizer.zero_grad(set_to_none=True)
+        figures = torch.zeros((len(experiences), len(_Figures._fields)), device=self.accelerator.device)
+        short = torch.zeros(1, device=self.accelerator.device)
+        try:
+            self._make_passes(experiences, weights, figures)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            short += 1
+        sum_up(self.accelerator, [short])
+        if short.item():
+            self._optimizer.zero_grad(set_to_none=True)
+            return None
+        sum_up(self.accelerator, [figures])
+        return _Figures(*figures.cpu().T)
+
+    def _make_passes(
+        self, experiences: Sequence[Experience], weights: npt.NDArray[np.floating], figures: Tensor
+    ) -> None:
+        """Add this process's rows to `figures` and its gradients to the parameters'."""
+        mine = share_of(experiences, self.accelerator.process_index, self.accelerator.num_processes)
+        for group, batch in self.batches([experiences[i] for i in mine]) if mine else ():
+            rows = [mine[i] for i in group]
+            importance = torch.tensor([float(weights[i]) for i in rows], device=self.accelerator.device)
+            found = self._losses(batch, importance)
+            self.accelerator.backward(found.loss.sum() / len(experiences))
+            figures[rows] = torch.stack(found, dim=1).detach().float()
+
+    def _take_step(
+        self, figures: "_Figures", experiences: Sequence[Experience], weights: npt.NDArray[np.floating]
+    ) -> StepResult:
+        """Move the weights; NotFiniteError, and they are as they were, for a number that is none."""
+        finite = figures.loss.isfinite().tolist()
+        if not all(finite):
+            bad = experiences[finite.index(False)]
+            self._stop(f"the loss of node {bad.node} of tree {bad.tree}", experiences, weights)
+        sum_gradients(self.accelerator, list(self._trainable.values()))
+        norm = self.accelerator.clip_grad_norm_(list(self._trainable.values()), self.settings.max_grad_norm)
+        if not torch.isfinite(norm):
+            self._stop("the gradient", experiences, weights)
         rate = self._learning_rate()
         self._optimizer.param_groups[0]["lr"] = rate
-        self._optimizer.zero_grad(set_to_none=True)
-        figures = torch.empty((len(experiences), len(_Figures._fields)))
-        for group, batch in self.batches(experiences):
-            importance = torch.tensor([float(weights[i]) for i in group], device=self.accelerator.device)
-            found = self._losses(batch, importance)
-            self._check_finite(found.loss, [experiences[i] for i in group])
-            self.accelerator.backward(found.loss.sum() / len(experiences))
-            figures[group] = torch.stack(found, dim=1).detach().float().cpu()
-        grad_norm = self._clip_gradient()
         self._optimizer.step()
         self.num_steps += 1
-        return _result(_Figures(*figures.T), experiences, {"grad_norm": grad_norm, "learning_rate": rate})
+        return _result(figures, experiences, {"grad_norm": float(norm), "learning_rate": rate})
+
+    def _halve(self) -> None:
+        if self.max_tokens < self.settings.max_tokens_per_forward:
+            return
+        self.max_tokens = max(1, self.max_tokens // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        log.warning(
+            "out of memory: from now on forward passes of %d tokens instead of %d; set "
+            "learner.max_tokens_per_forward %d to begin with them",
+            self.max_tokens, self.settings.max_tokens_per_forward, self.max_tokens,
+        )  # fmt: skip
 
     def _learning_rate(self) -> float:
         s = self.settings
@@ -207,23 +278,15 @@ class Learner:
         with torch.no_grad(), self.model.disable_adapter():
             return self.read(batch).logprobs
 
-    def _check_finite(self, loss: Float[Tensor, " node"], experiences: Sequence[Experience]) -> None:
-        finite = loss.detach().isfinite().tolist()
-        if not all(finite):
-            bad = experiences[finite.index(False)]
-            self._stop(f"the loss of node {bad.node} of tree {bad.tree}")
-
-    def _clip_gradient(self) -> float:
-        norm = self.accelerator.clip_grad_norm_(list(self._trainable.values()), self.settings.max_grad_norm)
-        if not torch.isfinite(norm):
-            self._stop("the gradient")
-        return float(norm)
-
-    def _stop(self, what: str) -> None:
+    def _stop(
+        self, what: str, experiences: Sequence[Experience], weights: npt.NDArray[np.floating]
+    ) -> NoReturn:
         self._optimizer.zero_grad(set_to_none=True)
-        raise RunError(
+        raise NotFiniteError(
             f"step {self.num_steps + 1}: {what} is not finite, so the step was not taken; "
-            "lower learning_rate, or go back to an earlier checkpoint"
+            "lower learner.learning_rate, or go back to an earlier checkpoint",
+            experiences,
+            weights,
         )
 
 

@@ -1,0 +1,130 @@
+"""What one iteration of a run learns: batches from the replay buffer, steps, priorities back to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from transformers import PreTrainedTokenizerBase
+
+from llama_o1.errors import RunError
+from llama_o1.faults import reach
+from llama_o1.learn.batch_file import read_batch, write_batch
+from llama_o1.learn.checkpoint import save_checkpoint
+from llama_o1.learn.diagnose import diagnose
+from llama_o1.learn.guards import NotFiniteError
+from llama_o1.learn.model import load_model
+from llama_o1.learn.settings import LearnerSettings
+from llama_o1.learn.trainer import Learner, StepResult
+from llama_o1.measure.calibrate import calibration, effective_sample_size
+from llama_o1.progress import bar
+from replay.batch import priority_of
+from replay.buffer import PrioritizedReplayBuffer
+from replay.experience import Experience
+
+log = logging.getLogger(__name__)
+
+
+def learn(
+    learner: Learner,
+    replay: PrioritizedReplayBuffer,
+    *,
+    steps: int,
+    beta: float,
+    rng: np.random.Generator,
+    iteration: int,
+    thought_id: int,
+    on_step: Callable[[dict[str, float]], None],
+) -> dict[str, float]:
+    """Make the steps and return the means of the learner's metrics; `on_step` gets each step's numbers.
+
+    `thought_id`: the token that opens a thought, by which depths are counted. Lets NotFiniteError through.
+    """
+    shown = bar(steps, f"learn {iteration}", "step", position=1)
+    metrics: list[dict[str, float]] = []
+    for _ in range(steps):
+        batch = replay.sample(learner.settings.batch_size, beta, rng)
+        reach("learner: before step")
+        result = learner.step(batch.experiences, batch.weights)
+        reach("learner: stepped")
+        targets = [e.value_target for e in batch.experiences]
+        priorities = priority_of([e.advantage for e in batch.experiences], targets, result.values)
+        reach("replay: before priorities")
+        replay.update_priority(batch.ids, priorities)
+        reach("replay: priorities updated")
+        metrics.append(result.metrics)
+        on_step(
+            result.metrics | step_figures(batch.experiences, batch.weights, result, iteration, thought_id)
+        )
+        shown.set_postfix(
+            {k: f"{result.metrics[k]:.3f}" for k in ("policy_loss", "value_loss")}, refresh=False
+        )
+        shown.update()
+    shown.close()
+    return {key: float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
+
+
+def step_figures(
+    experiences: Sequence[Experience],
+    weights: npt.NDArray[np.floating],
+    result: StepResult,
+    iteration: int,
+    thought_id: int,
+) -> dict[str, float]:
+    """How old a batch was, how much of it counted, and how far its values could be believed.
+
+    Staleness is in versions: 0 for what the weights before this iteration's first step made. Effective
+    sample sizes are shares of the batch: of importance weights, and of ratios to the behaviour policy.
+    """
+    staleness = np.array([iteration - 1 - e.version for e in experiences])
+    return {
+        "staleness_mean": float(staleness.mean()),
+        "staleness_max": float(staleness.max()),
+        "effective_sample_size_weights": effective_sample_size(weights),
+        "effective_sample_size_ratios": effective_sample_size(result.ratios),
+        **calibration(
+            result.values,
+            [e.value_target for e in experiences],
+            [int(np.count_nonzero(e.context == thought_id)) for e in experiences],
+            [e.action for e in experiences],
+        ),
+    }
+
+
+def look_into_stopped(file: Path) -> tuple[list[dict[str, Any]], str]:
+    """What is not finite where in a step that `keep_stopped` kept, and a closing line.
+
+    The step is made again from the weights it met. An adapter is merged, so there is no reference to take a KL of: that part of the loss is left out.
+    """
+    experiences, weights, words = read_batch(file)
+    try:
+        fields = json.loads(words["settings"]) | {"kl_weight": 0.0}
+        settings = LearnerSettings(**fields | {"betas": tuple(fields["betas"])})
+        folder = file.parent / words["model"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{file} does not say how to make its step again ({error}); was it changed?"
+        ) from error
+    loaded = load_model(folder)
+    learner = Learner(loaded.model, loaded.special, settings, pad_id=loaded.pad_id)
+    found, stopped = diagnose(learner, experiences, weights)
+    cases = [{"verdict": "not finite", **finding._asdict()} for finding in found]
+    line = stopped or f"all numbers of the step of {len(experiences)} experiences are finite"
+    return cases, line
+
+
+def keep_stopped(
+    folder: Path, error: NotFiniteError, learner: Learner, tokenizer: PreTrainedTokenizerBase
+) -> RunError:
+    """Save the batch that stopped a step and the weights it met; the error that names the file."""
+    model = save_checkpoint(folder, learner.num_steps, learner=learner, tokenizer=tokenizer, state={}, keep=1)
+    file = folder / f"{learner.num_steps:06d}.safetensors"
+    settings = json.dumps(asdict(learner.settings))
+    write_batch(file, error.experiences, error.weights, model=model.name, settings=settings)
+    return RunError(f"{error}; `llama-o1 verify --batch {file}` tells where")
