@@ -68,7 +68,8 @@ def assemble(
     """
     source = _source(model)
     adapter = model.lora if model.adapter == "lora" else None
-    loaded = load_model(source, adapter=adapter, seed=seed, marks=marks)
+    frozen = model.freeze_embeddings
+    loaded = load_model(source, adapter=adapter, freeze_embeddings=frozen, seed=seed, marks=marks)
     weights = PublishedWeights()
     try:
         made = _open(engine, loaded, source, weights, temperature)

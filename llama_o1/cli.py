@@ -30,6 +30,8 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
              llama-o1 grade --pairs FILE.jsonl
   curate   list what training problems share with held-out ones
              llama-o1 curate overlap TRAIN EVAL
+  export   plain Hugging Face weights of what a run learned
+             llama-o1 export runs/nano OUT
   bench    measure speed against others, as ratios taken in one run
              llama-o1 bench engine
 
@@ -83,7 +85,7 @@ def _refuse(message: str) -> int:
     return 2
 
 
-COMMANDS = ("train", "search", "eval", "inspect", "init", "sft", "verify", "grade", "curate", "bench")
+COMMANDS = ("train", "search", "eval", "inspect", "init", "sft", "verify", "grade", "curate", "export", "bench")
 FUNCTIONS = {"eval": "evaluate"}  # where a command has the name of one of Python's own functions
 _HOW_TO_GO_ON = {
     "train": "; nothing acknowledged is lost: go on by the same command with `--resume true`",

@@ -167,8 +167,13 @@ def verify(arguments: list[str]) -> int:
     )
     parser.add_argument("--nodes", type=int, default=64, help="search at least so many nodes to check with")
     parser.add_argument("--steps", type=int, default=20, help="optimizer steps after which to look again")
+    parser.add_argument(
+        "--batch", type=str | None, help="instead: what is not finite where in a batch that stopped a run"
+    )
     given = parse(parser, arguments)
-    nodes, steps = given.pop("nodes"), given.pop("steps")
+    nodes, steps, batch = given.pop("nodes"), given.pop("steps"), given.pop("batch")
+    if batch is not None:
+        return _verify_batch(Path(batch))
     config = build(RunConfig, given)
     from llama_o1.exactness import maxima
     from llama_o1.exactness import verify as verified
@@ -215,6 +220,22 @@ def curate(arguments: list[str]) -> int:
     train, held = questions(given.train, "train", given.column), questions(given.eval, "test", given.column)
     for found in overlaps(train, held, given.words):
         _print(json.dumps(found._asdict(), ensure_ascii=False))
+    return 0
+
+
+def export(arguments: list[str]) -> int:
+    """`llama-o1 export`: plain Hugging Face weights of a run."""
+    parser = parser_of("export", "Write a run's model as plain Hugging Face weights, an adapter merged.")
+    parser.add_argument("run", type=str, help="a run folder, or one of its checkpoints")
+    parser.add_argument("out", type=str, help="the folder to write, new or empty")
+    parser.add_argument(
+        "--checkpoint", type=str, default="last", help="last, best (by held-out accuracy) or an iteration"
+    )
+    given = parse(parser, arguments)
+    from llama_o1.export import export_run
+
+    source = export_run(Path(given.run), Path(given.out), given.checkpoint)
+    _print(f"wrote {given.out} from {source}; AutoModelForCausalLM.from_pretrained reads it")
     return 0
 
 
@@ -266,6 +287,17 @@ def evaluate(arguments: list[str]) -> int:
         _print(f"wrote {file}")
     _print(f"wrote {config.out}: result.json, table.md, accuracy_all.png, trials.jsonl")
     return 0
+
+
+def _verify_batch(file: Path) -> int:
+    """Show what is not finite in a stopped step; 1 when it stops again."""
+    from llama_o1.learning import look_into_stopped
+
+    cases, line = look_into_stopped(file)
+    for case in cases:
+        _print(json.dumps(case))
+    _print(line)
+    return int(bool(cases))
 
 
 def _asked(config: RunConfig, problem: str | None, *, named: bool, limit: int | None) -> list[Problem]:

@@ -30,6 +30,8 @@ class ModelSettings:
     adapter: Literal["none", "lora"] = "none"
     """None: full fine-tuning."""
     lora: LoraSettings = field(default_factory=LoraSettings)
+    freeze_embeddings: bool = False
+    """Leave the embeddings as they are, an output head tied to them too; with lora also the tokens' rows."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from llama_o1.errors import RunError
 from llama_o1.faults import reach
+from llama_o1.format.marks import MarkSettings
 from llama_o1.learn.batch_file import read_batch, write_batch
 from llama_o1.learn.checkpoint import save_checkpoint
 from llama_o1.learn.diagnose import diagnose
@@ -100,18 +101,20 @@ def step_figures(
 def look_into_stopped(file: Path) -> tuple[list[dict[str, Any]], str]:
     """What is not finite where in a step that `keep_stopped` kept, and a closing line.
 
-    The step is made again from the weights it met. An adapter is merged, so there is no reference to take a KL of: that part of the loss is left out.
+    The step is made again from the weights it met. An adapter is merged, so there is no reference for a KL,
+    and that part of the loss is left out.
     """
     experiences, weights, words = read_batch(file)
     try:
         fields = json.loads(words["settings"]) | {"kl_weight": 0.0}
         settings = LearnerSettings(**fields | {"betas": tuple(fields["betas"])})
         folder = file.parent / words["model"]
+        marks = MarkSettings(**json.loads(words["marks"])) if "marks" in words else None
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{file} does not say how to make its step again ({error}); was it changed?"
         ) from error
-    loaded = load_model(folder)
+    loaded = load_model(folder, marks=marks)
     learner = Learner(loaded.model, loaded.special, settings, pad_id=loaded.pad_id)
     found, stopped = diagnose(learner, experiences, weights)
     cases = [{"verdict": "not finite", **finding._asdict()} for finding in found]
@@ -120,11 +123,17 @@ def look_into_stopped(file: Path) -> tuple[list[dict[str, Any]], str]:
 
 
 def keep_stopped(
-    folder: Path, error: NotFiniteError, learner: Learner, tokenizer: PreTrainedTokenizerBase
+    folder: Path,
+    error: NotFiniteError,
+    learner: Learner,
+    tokenizer: PreTrainedTokenizerBase,
+    marks: MarkSettings | None,
 ) -> RunError:
     """Save the batch that stopped a step and the weights it met; the error that names the file."""
     model = save_checkpoint(folder, learner.num_steps, learner=learner, tokenizer=tokenizer, state={}, keep=1)
     file = folder / f"{learner.num_steps:06d}.safetensors"
-    settings = json.dumps(asdict(learner.settings))
-    write_batch(file, error.experiences, error.weights, model=model.name, settings=settings)
+    words = {"model": model.name, "settings": json.dumps(asdict(learner.settings))}
+    if marks is not None:
+        words["marks"] = json.dumps(asdict(marks))
+    write_batch(file, error.experiences, error.weights, **words)
     return RunError(f"{error}; `llama-o1 verify --batch {file}` tells where")

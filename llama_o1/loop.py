@@ -218,8 +218,13 @@ class Run:
                 ),
             )
         except NotFiniteError as error:
-            tokenizer = self.system.loaded.tokenizer
-            raise keep_stopped(self.folder.path / "stopped", error, self.learner, tokenizer) from error
+            raise keep_stopped(
+                self.folder.path / "stopped",
+                error,
+                self.learner,
+                self.system.loaded.tokenizer,
+                config.thoughts.marks,
+            ) from error
         stored = {f"replay_{key}": float(value) for key, value in self.replay.stats().items()}
         self._log(phase="learn", version=iteration, beta=beta, dropped=dropped, **means, **stored)
         log.info(

@@ -18,7 +18,7 @@ from llama_o1.learn.trainer import Learner
 
 
 def learner(**over):
-    settings = LearnerSettings(**{"learning_rate": 1e-2, "warmup_steps": 0, "packing": "rows", **over})
+    settings = LearnerSettings(**{"learning_rate": 1e-2, "warmup_steps": 0, "packing": "padded", **over})
     return Learner(make_model("llama"), SPECIAL, settings, pad_id=0)
 
 
@@ -130,7 +130,7 @@ def test_which_errors_mean_too_little_memory(error, is_one):
 
 
 def short_of_memory(unit, most):
-    """Let passes over more than `most` places fail, as a device would; the sizes of those that went through."""
+    """Let passes over more than `most` places fail, as a device would; sizes of those that went through."""
     losses, sizes = unit._losses, []
 
     def fake(batch, importance):
@@ -188,7 +188,7 @@ def test_a_run_that_stops_keeps_the_batch_and_verify_tells_where(tmp_path, tiny_
         loaded.model.model.norm.weight[0] = float("nan")
     with pytest.raises(NotFiniteError) as stopped:
         unit.step(data, np.ones(4))
-    error = keep_stopped(tmp_path / "stopped", stopped.value, unit, loaded.tokenizer)
+    error = keep_stopped(tmp_path / "stopped", stopped.value, unit, loaded.tokenizer, None)
     file = tmp_path / "stopped" / "000000.safetensors"
     assert str(error).endswith(f"`llama-o1 verify --batch {file}` tells where")
 

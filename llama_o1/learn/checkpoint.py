@@ -125,6 +125,12 @@ def best_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def checkpoint_at(folder: Path, step: int) -> Path | None:
+    """The checkpoint of a step, None when there is none or it is damaged."""
+    path = folder / f"{step:06d}"
+    return path if _fault(path) is None else None
+
+
 def load_checkpoint(path: Path, learner: Learner) -> dict[str, Any]:
     """Put weights, optimizer, counters and torch's generators back in place; the caller's state is returned.
 

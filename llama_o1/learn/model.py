@@ -3,7 +3,7 @@
 Works with any Hugging Face causal LM, tied or untied. Knows no losses and no batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,11 +47,14 @@ def load_model(
     name: str | Path,
     *,
     adapter: LoraSettings | None = None,
+    freeze_embeddings: bool = False,
     dtype: str = "float32",
     seed: int = 0,
     marks: MarkSettings | None = None,
 ) -> Loaded:
     """The model in a folder or on the hub, with LoRA when adapter is given, else all weights trainable.
+
+    Frozen embeddings stay as they are, an output head tied to them as well; under LoRA all rows of both.
 
     A folder with a LoRA adapter gives its base model with the adapter merged in. The seed draws LoRA's
     first weights. ModelError when it cannot be read or lacks our special tokens.
@@ -70,7 +73,9 @@ def load_model(
             "its tokenizer and weights do not belong together: make it again with `llama-o1 init`"
         )
     if adapter is not None:
-        model = add_lora(model, special.all(), adapter, seed=seed)
+        model = add_lora(model, [] if freeze_embeddings else special.all(), adapter, seed=seed)
+    elif freeze_embeddings:
+        model.get_input_embeddings().weight.requires_grad_(False)
     pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return Loaded(model.eval(), tokenizer, special, next(i for i in pads if i is not None))
 
@@ -97,8 +102,7 @@ def init_model(
     """
     quiet()
     found, target = _find(source), Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ModelError(f"{target} is in the way; name a folder that is new or empty")
+    _check_free(target)
     tokenizer = _read(found, AutoTokenizer)
     model = _read_model(found, "auto")
     start = _reference_ids(tokenizer, reference)
@@ -109,14 +113,27 @@ def init_model(
     tokenizer.add_tokens([AddedToken(t, normalized=False, special=True) for t in tokens], special_tokens=True)
     special_ids(tokenizer, found.name, marks)
     _start_rows(model, [tokenizer.convert_tokens_to_ids(t) for t in added], start, used_rows, noise, seed)
-    _write(model, tokenizer, target, marks)
+    _write(model, tokenizer, target, lambda read_back: special_ids(read_back, str(target), marks))
     return added
+
+
+def export_model(source: str | Path, out: str | Path) -> None:
+    """Write source with its tokenizer into the folder out as plain weights, whole or not at all.
+
+    An adapter is merged in float32, in which it was trained. ModelError: out is in the way.
+    """
+    quiet()
+    found, target = _find(source), Path(out)
+    _check_free(target)
+    tokenizer = _read(found, AutoTokenizer)
+    adapted = (found.folder / "adapter_config.json").exists()
+    _write(_read_model(found, torch.float32 if adapted else "auto"), tokenizer, target)
 
 
 def add_lora(
     model: PreTrainedModel, token_ids: Sequence[int], settings: LoraSettings, *, seed: int
 ) -> PeftModel:
-    """LoRA on all linear layers; the embedding rows of token_ids train too, input and output."""
+    """LoRA on all linear layers; the embedding rows of token_ids train too, input and output; []: none."""
     inputs, head = model.get_input_embeddings(), cast(Any, model).get_output_embeddings()
     rows = {_module_name(model, inputs): sorted(token_ids)}
     whole: list[str] | None = None
@@ -134,8 +151,8 @@ def add_lora(
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules="all-linear",
-        trainable_token_indices=rows,
-        modules_to_save=whole,
+        trainable_token_indices=rows if token_ids else None,
+        modules_to_save=whole if token_ids else None,
         task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng(devices=[]):  # peft draws from the global generator
@@ -200,6 +217,7 @@ def _read_model(source: _Source, dtype: torch.dtype | str) -> Any:
         base = _read_model(_find(config.base_model_name_or_path), dtype)
         try:
             model = PeftModel.from_pretrained(base, source.folder).merge_and_unload()
+            model.tie_weights()
         except Exception as error:  # as in _read
             raise ModelError(f"adapter folder {source.name} cannot be read: {_one_line(error)}") from error
     else:
@@ -263,16 +281,24 @@ def _near_mean(
     return mean + noise * spread * torch.randn(count, table.shape[1], generator=generator)
 
 
+def _check_free(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ModelError(f"{target} is in the way; name a folder that is new or empty")
+
+
 def _write(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, target: Path, marks: MarkSettings | None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    target: Path,
+    check: Callable[[PreTrainedTokenizerBase], object] = lambda read_back: None,
 ) -> None:
-    """Save both beside the target, check the tokens as read back, then rename: whole or not at all."""
+    """Save both beside the target, check the tokenizer as read back, then rename: whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         made = Path(temporary) / "model"
         model.save_pretrained(made)
         tokenizer.save_pretrained(made)
-        special_ids(_read(_Source(str(target), made), AutoTokenizer), str(target), marks)
+        check(_read(_Source(str(target), made), AutoTokenizer))
         made.replace(target)
 
 
