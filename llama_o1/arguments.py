@@ -96,6 +96,7 @@ _LISTS = {
     "--problems": "name",
     "--evaluation.problems": "name",
     "--engine.urls": None,
+    "--trackers": None,
     "--methods": None,
     "--baselines": None,
     "--budgets": None,

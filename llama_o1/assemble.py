@@ -66,10 +66,7 @@ def assemble(
     `temperature` is what will be sampled at: a server may not be able to tell log-probs of it. Servers go on
     with the weights they were started with until `publish`.
     """
-    source = _source(model)
-    adapter = model.lora if model.adapter == "lora" else None
-    frozen = model.freeze_embeddings
-    loaded = load_model(source, adapter=adapter, freeze_embeddings=frozen, seed=seed, marks=marks)
+    source, loaded = _source(model), load(model, seed=seed, marks=marks)
     weights = PublishedWeights()
     try:
         made = _open(engine, loaded, source, weights, temperature)
@@ -77,6 +74,17 @@ def assemble(
         weights.close()
         raise
     return System(loaded, made, Codec(loaded.tokenizer, loaded.special), weights, engine.sleep)
+
+
+def load(model: ModelSettings, *, seed: int, marks: MarkSettings | None) -> Loaded:
+    """The model that the settings name, ready to learn."""
+    return load_model(
+        _source(model),
+        adapter=model.lora if model.adapter == "lora" else None,
+        freeze_embeddings=model.freeze_embeddings,
+        seed=seed,
+        marks=marks,
+    )
 
 
 def publish(system: System, version: int) -> None:

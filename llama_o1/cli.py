@@ -85,7 +85,9 @@ def _refuse(message: str) -> int:
     return 2
 
 
-COMMANDS = ("train", "search", "eval", "inspect", "init", "sft", "verify", "grade", "curate", "export", "bench")
+COMMANDS = (
+    "train", "search", "eval", "inspect", "init", "sft", "verify", "grade", "curate", "export", "bench",
+)  # fmt: skip
 FUNCTIONS = {"eval": "evaluate"}  # where a command has the name of one of Python's own functions
 _HOW_TO_GO_ON = {
     "train": "; nothing acknowledged is lost: go on by the same command with `--resume true`",

@@ -25,9 +25,13 @@ def train(arguments: list[str]) -> int:
 
     parser = parser_of("train", "Self-play: search problems, learn from the trees, search again.", RunConfig)
     config = build(RunConfig, parse(parser, arguments))
+    from llama_o1.crew import assist, is_assistant
     from llama_o1.loop import Run
 
-    _print(Run(config).train())
+    if is_assistant():
+        assist(config)
+    else:
+        _print(Run(config).train())
     return 0
 
 

@@ -186,6 +186,8 @@ class RunConfig:
     """Iterations."""
     keep_checkpoints: int = 3
     """Newest checkpoints kept, and the best by held-out accuracy."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where metrics go beside `metrics.jsonl`: `--trackers tensorboard,wandb`."""
     skip_bad_lines: bool = False
     """Count broken lines of a problem file instead of stopping."""
     model: ModelSettings = field(default_factory=ModelSettings)

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
+from llama_o1.crew import Crew
 from llama_o1.errors import RunError
 from llama_o1.faults import reach
 from llama_o1.format.marks import MarkSettings
-from llama_o1.learn.batch_file import read_batch, write_batch
+from llama_o1.learn.batch_file import encode, read_batch, write_batch
 from llama_o1.learn.checkpoint import save_checkpoint
 from llama_o1.learn.diagnose import diagnose
 from llama_o1.learn.guards import NotFiniteError
@@ -41,6 +42,7 @@ def learn(
     rng: np.random.Generator,
     iteration: int,
     thought_id: int,
+    crew: Crew,
     on_step: Callable[[dict[str, float]], None],
 ) -> dict[str, float]:
     """Make the steps and return the means of the learner's metrics; `on_step` gets each step's numbers.
@@ -52,6 +54,8 @@ def learn(
     for _ in range(steps):
         batch = replay.sample(learner.settings.batch_size, beta, rng)
         reach("learner: before step")
+        if not crew.is_alone:
+            crew.tell("step", encode(batch.experiences, batch.weights))
         result = learner.step(batch.experiences, batch.weights)
         reach("learner: stepped")
         targets = [e.value_target for e in batch.experiences]

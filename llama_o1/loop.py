@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 
 import numpy as np
@@ -13,6 +13,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from llama_o1 import assemble
 from llama_o1.config import RunConfig
+from llama_o1.crew import Crew
 from llama_o1.errors import RunError
 from llama_o1.faults import reach
 from llama_o1.learn.checkpoint import (
@@ -35,6 +36,7 @@ from llama_o1.run import begin, write_whole
 from llama_o1.state import Progress
 from llama_o1.tasks.mixture import draw, select
 from llama_o1.tasks.problem import Problem
+from llama_o1.trackers import Trackers, check_installed
 from replay.buffer import PrioritizedReplayBuffer
 from replay.schedule import beta_at
 from tree.node import Tree
@@ -70,7 +72,13 @@ class Run:
             self.expander.limits(config.search.budget_tokens)
             loaded = self.system.loaded
             self.learner = Learner(loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id)
+            check_installed(config.trackers)
             self.folder = begin(config)
+            self.trackers = Trackers(config.trackers, self.folder.path / "trackers", asdict(config))
+            opened.callback(self.trackers.close)
+            self.crew = Crew()
+            opened.callback(self.crew.leave)
+            opened.callback(self.crew.tell, "end")
             self.system.weights.keep_in(self.folder.engine_weights)
             self.progress = Progress()
             self.replay = opened.enter_context(
@@ -119,6 +127,7 @@ class Run:
             self.folder.forget_after(-1)
             return False
         state = load_checkpoint(checkpoint, self.learner)
+        self.crew.tell("load", str(checkpoint.resolve()).encode())
         prune_checkpoints(self.folder.checkpoints, state["iteration"], self.config.keep_checkpoints)
         self.progress = Progress.of(state)
         self.replay.rewind(state["replay"])
@@ -163,7 +172,7 @@ class Run:
             record_transitions(tree, self.progress.transitions)
         self._remember(problems, trees)
         figures = play_figures(trees)
-        self.folder.log(step=iteration, version=iteration - 1, phase="play", **figures, **numbers)
+        self._log(version=iteration - 1, phase="play", **figures, **numbers)
         log.info(
             "iteration %d: %d trees, %d nodes, %d tokens (%s), %.0f %% of conclusions right",
             iteration,
@@ -202,6 +211,7 @@ class Run:
         """Learner steps on prioritized batches; priorities go back to the buffer."""
         config, iteration = self.config, self.progress.iteration
         self.learner.mark_proximal()
+        self.crew.tell("mark")
         beta = beta_at(iteration - 1, max(1, config.iterations - 1), config.replay.beta)
         dropped = self.replay.drop_older_than(iteration - 1 - config.replay.max_lag)
         try:
@@ -213,6 +223,7 @@ class Run:
                 rng=np.random.default_rng([config.seed, iteration]),
                 iteration=iteration,
                 thought_id=self.system.loaded.special.start_of_thought,
+                crew=self.crew,
                 on_step=lambda numbers: self._log(
                     phase="step", learner_step=self.learner.num_steps, version=iteration - 1, **numbers
                 ),
@@ -290,12 +301,12 @@ class Run:
             looked = Looked(when, iteration, name, set_name, score.correct, score.tokens)
             self.progress.history.looks.append(looked)
             accuracy = score.accuracy
-            self.folder.log(
-                step=iteration, version=iteration, phase="evaluate", method=name, set=set_name,
+            self._log(
+                version=iteration, phase="evaluate", method=name, set=set_name,
                 accuracy=accuracy.mean, low=accuracy.low, high=accuracy.high,
                 problems=len(score.correct), tokens=score.tokens, nodes=score.nodes,
             )  # fmt: skip
-        self.folder.log(step=iteration, version=iteration, phase="evaluate_engine", method=name, **numbers)
+        self._log(version=iteration, phase="evaluate_engine", method=name, **numbers)
         shown = ", ".join(f"{set_name} {100 * s.accuracy.mean:.1f} %" for set_name, s in scores.items())
         log.info("held-out accuracy %s training, %s: %s (%s)", when, name, shown, line)
 
@@ -315,6 +326,7 @@ class Run:
 
     def _log(self, **numbers: float | int | str) -> None:
         self.folder.log(step=self.progress.iteration, **numbers)
+        self.trackers.log(numbers, self.learner.num_steps)
 
     def _summary(self) -> str:
         text = summarise(self.progress.history, self.folder.path, len(self.replay))

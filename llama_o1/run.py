@@ -20,7 +20,15 @@ from llama_o1.errors import RunError
 from llama_o1.faults import reach
 
 # Settings that may differ between a run and its resumption without changing what was done so far.
-FREE_ON_RESUME = {"run_dir", "resume", "iterations", "checkpoint_every", "keep_checkpoints", "engine"}
+FREE_ON_RESUME = {
+    "run_dir",
+    "resume",
+    "iterations",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "engine",
+    "trackers",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor
@@ -59,6 +59,12 @@ class Learner:
             )
         self.settings = settings
         self.accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            raise ConfigError(
+                f"{self.accelerator.distributed_type.value} shards the weights, but each process holds them "
+                "whole, since engines and checkpoints read them; use `accelerate launch --multi_gpu`, and where "
+                "memory is short train an adapter (model.adapter lora)"
+            )
         self.model = model.to(self.accelerator.device).eval()
         self.num_steps = 0
         self.max_tokens = settings.max_tokens_per_forward
