@@ -62,8 +62,8 @@ class Learner:
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise ConfigError(
                 f"{self.accelerator.distributed_type.value} shards the weights, but each process holds them "
-                "whole, since engines and checkpoints read them; use `accelerate launch --multi_gpu`, and where "
-                "memory is short train an adapter (model.adapter lora)"
+                "whole, since engines and checkpoints read them; use `accelerate launch --multi_gpu`, and "
+                "where memory is short train an adapter (model.adapter lora)"
             )
         self.model = model.to(self.accelerator.device).eval()
         self.num_steps = 0
