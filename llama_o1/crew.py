@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
-from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.distributed as dist
-from accelerate import PartialState
 from torch import Tensor
 
 from llama_o1 import assemble
@@ -29,7 +27,6 @@ log = logging.getLogger(__name__)
 
 Order = Literal["load", "mark", "step", "end"]
 _ORDERS: tuple[Order, ...] = ("load", "mark", "step", "end")
-_LONGEST_SEARCH = timedelta(days=7)  # the others wait for the first; the default is minutes
 
 
 def is_assistant() -> bool:
@@ -40,8 +37,8 @@ def is_assistant() -> bool:
 class Crew:
     """What passes between the first process and the others; alone, nothing."""
 
-    def __init__(self) -> None:
-        self._state = PartialState(timeout=_LONGEST_SEARCH)
+    def __init__(self, learner: Learner) -> None:
+        self._state = learner.accelerator.state
 
     @property
     def is_alone(self) -> bool:
@@ -74,9 +71,9 @@ class Crew:
 
 def assist(config: RunConfig) -> None:
     """Be one of the other processes until the run ends."""
-    crew = Crew()
     loaded = assemble.load(config.model, seed=config.seed, marks=config.thoughts.marks)
     learner = Learner(loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id)
+    crew = Crew(learner)
     while True:
         order, content = crew.listen()
         if order == "end":

@@ -76,7 +76,7 @@ class Run:
             self.folder = begin(config)
             self.trackers = Trackers(config.trackers, self.folder.path / "trackers", asdict(config))
             opened.callback(self.trackers.close)
-            self.crew = Crew()
+            self.crew = Crew(self.learner)
             opened.callback(self.crew.leave)
             opened.callback(self.crew.tell, "end")
             self.system.weights.keep_in(self.folder.engine_weights)

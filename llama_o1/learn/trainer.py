@@ -9,12 +9,13 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator, DistributedType, InitProcessGroupKwargs
 from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor
@@ -33,6 +34,8 @@ from llama_o1.threads import torch_threads
 from replay.experience import Experience
 
 log = logging.getLogger(__name__)
+
+_LONGEST_SEARCH = timedelta(days=7)  # other processes wait for the one that searches; the default is minutes
 
 Float32 = npt.NDArray[np.float32]
 
@@ -58,7 +61,10 @@ class Learner:
                 "set an adapter, or kl_weight 0"
             )
         self.settings = settings
-        self.accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+        self.accelerator = Accelerator(
+            mixed_precision=settings.mixed_precision,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=_LONGEST_SEARCH)],
+        )
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise ConfigError(
                 f"{self.accelerator.distributed_type.value} shards the weights, but each process holds them "
