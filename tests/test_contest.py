@@ -77,11 +77,13 @@ def test_every_token_is_accounted_and_no_budget_exceeded(codec, solver, method):
 
 
 @pytest.mark.parametrize("method", ["majority", "best_of_n", "value_vote"])
-def test_lines_are_drawn_until_the_budget_holds_no_other(codec, solver, method):
-    limits = Expander(codec, THOUGHTS, 512).limits(600)
-    for trial in run(codec, solver, method, budget=600)[0].values():
-        assert trial.tokens > 600 - limits.thought - limits.conclusion
-        assert sum(found.lines for found in trial.found) > 3
+def test_a_larger_budget_pays_more_lines(codec, solver, method):
+    def lines(budget):
+        trials = run(codec, solver, method, budget=budget)[0].values()
+        assert all(trial.tokens <= budget for trial in trials)
+        return [sum(found.lines for found in trial.found) for trial in trials]
+
+    assert all(more >= fewer + 2 for fewer, more in zip(lines(260), lines(900), strict=True))
 
 
 def test_methods_that_only_count_otherwise_draw_the_same_lines(codec, solver):

@@ -282,6 +282,15 @@ def test_lines_that_are_begun_conclude_within_the_budget(num_lines):
         assert tree.tokens_used <= budget
 
 
+@pytest.mark.parametrize(("budget", "complete"), [(69, 1), (70, 2), (104, 2), (105, 3), (1000, 9)])
+def test_no_line_but_the_first_is_begun_unless_the_budget_pays_it_whole(budget, complete):
+    tree = a_tree()
+    # each line takes 3 thoughts of 10 and a conclusion of 5, 35 in all
+    finish(lines(tree, 9, 8, Limits(budget, thought=10, conclusion=5), by_model), stepping(tree, 3))
+    assert [len(line) for line in lines_of(tree)] == [4] * complete
+    assert tree.tokens_used == 35 * complete
+
+
 def test_lines_wait_for_reserved_tokens_rather_than_conclude_early():
     tree = a_tree()
     # each line takes 3 thoughts of 2 and a conclusion of 5, 11 in all; 4 of them take 44

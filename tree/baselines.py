@@ -15,9 +15,10 @@ from tree.search import backup, next_action
 def lines(tree: Tree, num_lines: int, max_depth: int, limits: Limits, draw: ActionDraw) -> Search:
     """`num_lines` root-to-answer lines: 1 at temperature 0 is greedy, more are best-of-n or majority.
 
-    Equal beginnings share nodes and counts; each line still samples every thought of its own. A line is
-    begun only when the budget pays it a thought and a conclusion, which is held back for it; so every
-    line concludes unless a request fails, and where tokens are short fewer lines are begun.
+    Equal beginnings share nodes and counts; each line still samples every thought of its own. After the first
+    one, a line is begun only when the budget pays it as many tokens as the longest line so far: lines that
+    tokens cut short are no samples of the policy and would make best-of-n look worse than it is. A conclusion
+    is held back for each, so every line concludes unless a request fails.
     """
     yield from interleave(_Lines(tree, max_depth, limits, draw, fresh=num_lines).step, num_lines)
 
@@ -34,11 +35,13 @@ class _Lines:
     begun: int = 0
     waiting: deque[tuple[int, Node]] = field(default_factory=deque[tuple[int, Node]])  # nothing in flight
     owed: int = 0  # conclusions held back: one for each line begun, until it asks for it or ends
+    running: dict[int, int] = field(default_factory=dict[int, int])  # tokens of lines that have not ended
+    longest: int | None = None  # tokens of the longest line that has; None: none has
 
     def step(self) -> Worker | None:
         """The next thought of the line that waits longest, else of a new one; None: none can be paid now."""
         tree, limits, begun = self.tree, self.limits, len(self.waiting) > 0
-        if not begun and not self.fresh:
+        if not begun and not (self.fresh and self._pays_a_line()):
             return None
         ends = limits.ends(tree, self.fresh + self.owed + tree.root.pending)
         if ends and (tree.answered or not begun):
@@ -56,6 +59,7 @@ class _Lines:
             self.waiting.popleft()
         else:
             self.fresh, self.begun = self.fresh - 1, self.begun + 1
+            self.running[line] = 0
         self.owed = others if action is MetaAction.CONCLUDE else others + 1
         return self._think(line, end, action)
 
@@ -64,13 +68,20 @@ class _Lines:
         tokens += (others + 1) * self.limits.conclusion
         return self.limits.left(self.tree) >= tokens and self.limits.room(self.tree) > others + thoughts
 
+    def _pays_a_line(self) -> bool:
+        """Whether a new line would come to its own end, were it and those begun as long as the longest."""
+        if self.longest is None:
+            return not self.running
+        begun = sum(max(self.longest - spent, self.limits.conclusion) for spent in self.running.values())
+        return self.limits.left(self.tree) + self.tree.tokens_reserved >= begun + self.longest
+
     def _think(self, line: int, end: Node, action: MetaAction | None) -> Worker:
         made = yield from request(self.tree, end, action, self.limits, line)
+        self.running[line] += self.tree.arrivals[-1].tokens
         if made is not None:
             backup(self.tree, made)
-        if action is MetaAction.CONCLUDE:
-            return
-        if made is None or made.terminal:
-            self.owed -= 1
-        else:
+        if action is not MetaAction.CONCLUDE and made is not None and not made.terminal:
             self.waiting.append((line, made))
+            return
+        self.owed -= action is not MetaAction.CONCLUDE
+        self.longest = max(self.longest or 0, self.running.pop(line))
