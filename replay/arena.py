@@ -33,8 +33,13 @@ class Gathered(NamedTuple):
 class Arena:
     """The records of at most `num_slots` slots."""
 
-    def __init__(self, num_slots: int, kernels: Kernels | None = None) -> None:
-        """Starts without pages. A record larger than a page gets a page of its own."""
+    def __init__(
+        self, num_slots: int, kernels: Kernels | None = None, places: npt.NDArray[np.int32] | None = None
+    ) -> None:
+        """Starts without pages. A record larger than a page gets a page of its own.
+
+        `places`: memory for what is kept by slot, [S, 3]; None: memory of its own.
+        """
         self._kernels = kernels
         self._pages: list[npt.NDArray[np.uint8]] = []  # empty arrays where a page was freed
         self._views: list[memoryview] = []  # of the pages
@@ -43,7 +48,7 @@ class Arena:
         self._current = -1  # the page that is filled now
         self._free = 0  # where it goes on
         # By slot: the page (-1: nothing there), where the record begins in words, its bytes padded to a word.
-        self._places = np.zeros((num_slots, 3), dtype=np.int32)
+        self._places = np.zeros((num_slots, 3), dtype=np.int32) if places is None else places
         self._places[:, 0] = -1
 
     @property

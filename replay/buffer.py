@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from replay.batch import Batch, Update
+from replay.checks import check, check_choice, checked_priorities
 from replay.errors import ReplayError
 from replay.evict import Eviction
 from replay.experience import Experience
@@ -30,7 +31,6 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 _LEAST_FOLD = 65_536  # journaled priorities kept before they are folded, at least
-_HIGHEST = 1e100  # so that a million squares of them have a sum
 
 
 class PrioritizedReplayBuffer:
@@ -64,13 +64,13 @@ class PrioritizedReplayBuffer:
         batch, or of the whole buffer. `backend`: loops in numba or numpy, with equal results; "auto":
         numba where it is installed. ReplayError: a setting out of range, or see Store.
         """
-        _check("capacity", capacity, capacity >= 1, "at least 1")
-        _check("alpha", alpha, 0 <= alpha <= 1, "in [0, 1]")
-        _check("eps", eps, 0 <= eps < np.inf, "finite and not negative")
-        _check("max_lag", max_lag, max_lag is None or max_lag >= 0, "None or at least 0")
-        _check_choice("eviction", eviction, Eviction)
-        _check_choice("draws", draws, Literal["stratified", "independent"])
-        _check_choice("normalise", normalise, Literal["batch", "buffer"])
+        check("capacity", capacity, capacity >= 1, "at least 1")
+        check("alpha", alpha, 0 <= alpha <= 1, "in [0, 1]")
+        check("eps", eps, 0 <= eps < np.inf, "finite and not negative")
+        check("max_lag", max_lag, max_lag is None or max_lag >= 0, "None or at least 0")
+        check_choice("eviction", eviction, Eviction)
+        check_choice("draws", draws, Literal["stratified", "independent"])
+        check_choice("normalise", normalise, Literal["batch", "buffer"])
         self.capacity, self.alpha, self.eps = capacity, alpha, eps
         self.max_lag, self.eviction, self.draws, self.normalise = max_lag, eviction, draws, normalise
         self._kernels = kernels_of(backend)
@@ -96,7 +96,7 @@ class PrioritizedReplayBuffer:
         if not rows:
             return np.zeros(0, dtype=np.int64)
         entering = np.full(len(rows), self._memory.position.max_priority or 1.0)
-        given = self._checked(entering if priorities is None else priorities, len(rows))
+        given = checked_priorities(entering if priorities is None else priorities, len(rows), self.eps)
         versions = np.array([row.version for row in rows], dtype=np.int64)
         plan = self._memory.plan(versions, float(given.max()))
         staying = [row for row, stays in zip(rows, plan.stays.tolist(), strict=True) if stays]
@@ -119,8 +119,8 @@ class PrioritizedReplayBuffer:
 
         weights = (size * P)^-beta, divided by the largest. ReplayError when there is nothing to draw.
         """
-        _check("batch_size", batch_size, batch_size >= 1, "at least 1")
-        _check("beta", beta, 0 <= beta < np.inf, "finite and not negative")
+        check("batch_size", batch_size, batch_size >= 1, "at least 1")
+        check("beta", beta, 0 <= beta < np.inf, "finite and not negative")
         chances, total = self._memory.chances, self._memory.chances.total
         if not total > 0:
             found = f"all {len(self)} priorities are 0" if len(self) else "the buffer is empty"
@@ -131,7 +131,7 @@ class PrioritizedReplayBuffer:
             masses = rng.random(batch_size) * total
         slots = chances.draw(masses)
         drawn = chances.get(slots)
-        least = drawn.min() if self.normalise == "batch" else chances.smallest()
+        least = np.minimum.reduce(drawn) if self.normalise == "batch" else chances.smallest()
         return Batch(
             ids=self._memory.ids_at(slots),
             experiences=self._memory.experiences_at(slots),
@@ -149,16 +149,17 @@ class PrioritizedReplayBuffer:
         if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
             raise ReplayError(f"ids must be one row of int64, got {wanted.dtype} of shape {wanted.shape}")
         wanted = wanted.astype(np.int64, copy=False)
-        given = self._checked(priorities, len(wanted))
-        alive = self._memory.alive(wanted)
-        num_applied = int(np.count_nonzero(alive))
-        update = Update(applied=num_applied, stale=len(wanted) - num_applied)
+        given = checked_priorities(priorities, len(wanted), self.eps)
+        slots = self._memory.slots_of(wanted)
+        num_stale = int(np.count_nonzero(slots < 0))
+        update = Update(applied=len(wanted) - num_stale, stale=num_stale)
         if not len(wanted):
             return update
         if update.stale:
-            wanted, given = wanted[alive], given[alive]
+            alive = slots >= 0
+            wanted, given, slots = wanted[alive], given[alive], slots[alive]
         position = self._memory.position
-        highest = float(given.max(initial=0.0))
+        highest = float(np.maximum.reduce(given, initial=0.0))
         if update.stale or highest > position.max_priority:
             position = position._replace(
                 stale_updates=position.stale_updates + update.stale,
@@ -166,7 +167,7 @@ class PrioritizedReplayBuffer:
             )
         self._store.record_priorities(wanted, given, position)
         self._memory.position = position
-        self._memory.set_priorities(wanted, given, drawn=True)
+        self._memory.set_priorities(slots, given, drawn=True)
         self._fold_if_long()
         return update
 
@@ -272,15 +273,6 @@ class PrioritizedReplayBuffer:
         self._memory.position = position
         self._memory.remove(ids)
 
-    def _checked(self, priorities: npt.ArrayLike, num_ids: int) -> Float64:
-        given = np.asarray(priorities, dtype=np.float64)
-        if given.shape != (num_ids,):
-            raise ReplayError(f"expected {num_ids} priorities in one row, got shape {given.shape}")
-        if num_ids and not (given.min() >= 0 and given.max() <= _HIGHEST):
-            bad = ~((given >= 0) & (given <= _HIGHEST))
-            raise ReplayError(f"priorities must lie in [0, {_HIGHEST:g}], got {given[bad][0]}")
-        return np.maximum(given, self.eps)
-
     def _fold_if_long(self) -> None:
         if self._memory.num_journaled > max(_LEAST_FOLD, self.capacity):
             self._fold(keep=False)
@@ -290,13 +282,3 @@ class PrioritizedReplayBuffer:
         folded = self._store.snapshot(now, changed, keep=keep)
         self._memory.folded(shown=keep)
         return folded
-
-
-def _check(name: str, found: object, fits: bool, expected: str) -> None:
-    if not fits:
-        raise ReplayError(f"{name} must be {expected}, got {found!r}")
-
-
-def _check_choice(name: str, found: object, choices: Any) -> None:
-    names = get_args(choices)
-    _check(name, found, found in names, f"one of {', '.join(map(repr, names))}")

@@ -17,6 +17,8 @@ _FANOUT = 16  # as in sumtree.py
 _LOG2_FANOUT = 4
 _AHEAD = 2  # records between the one that is copied and the one that is asked for
 _LINE = 64  # bytes of a cache line
+_ASKED = 8 * _LINE  # of a record; the processor itself asks for the rest once it is read in order
+_Index = np.uint64  # spares the test whether an index counts from the end
 
 
 @intrinsic
@@ -53,19 +55,21 @@ def draw(sums: Any, starts: Any, ends: Any, masses: Any) -> Any:  # [B] -> [B]
     num_levels = len(starts) - 1
     nodes, left = np.empty(len(masses), np.int64), np.empty(len(masses))
     for i in range(len(masses)):
-        node = np.searchsorted(ends, masses[i], "right")
+        node = _first_above(ends, masses[i])
         if node == len(ends):
             node -= 1
             while sums[starts[num_levels - 1] + node] <= 0.0:
                 node -= 1
         nodes[i] = node
         left[i] = masses[i] - ends[node - 1] if node > 0 else masses[i]
+        if num_levels > 1:
+            _prefetch_block(sums, starts[num_levels - 2] + (node << _LOG2_FANOUT))
     for level in range(num_levels - 2, -1, -1):
         for i in range(len(masses)):
-            first = starts[level] + (nodes[i] << _LOG2_FANOUT)
+            first = _Index(starts[level] + (nodes[i] << _LOG2_FANOUT))
             mass, end, before, chosen = left[i], 0.0, 0.0, 0
             for j in range(_FANOUT):
-                end += sums[first + j]
+                end += sums[first + _Index(j)]
                 is_past = end <= mass
                 chosen += is_past
                 before = end if is_past else before
@@ -73,26 +77,47 @@ def draw(sums: Any, starts: Any, ends: Any, masses: Any) -> Any:  # [B] -> [B]
                 chosen = _last_positive(sums, first)
                 before = 0.0
                 for j in range(chosen):
-                    before += sums[first + j]
+                    before += sums[first + _Index(j)]
             left[i] = mass - before
-            nodes[i] = (nodes[i] << _LOG2_FANOUT) + chosen
+            node = (nodes[i] << _LOG2_FANOUT) + chosen
+            nodes[i] = node
+            if level > 0:
+                _prefetch_block(sums, starts[level - 1] + (node << _LOG2_FANOUT))
     return nodes
 
 
 @njit(cache=True, nogil=True)
-def _last_positive(sums: Any, first: int) -> int:
+def _first_above(ends: Any, mass: Any) -> Any:
+    """As np.searchsorted(ends, mass, "right"), without a branch that cannot be foreseen."""
+    at, width = _Index(0), _Index(len(ends))
+    while width > _Index(1):
+        half = width >> _Index(1)
+        at = at + half if ends[at + half - _Index(1)] <= mass else at
+        width -= half
+    return np.int64(at) + (1 if ends[at] <= mass else 0)
+
+
+@njit(cache=True, nogil=True)
+def _prefetch_block(sums: Any, first: int) -> None:
+    address = sums.ctypes.data + 8 * first
+    _prefetch(address)
+    _prefetch(address + _LINE)
+
+
+@njit(cache=True, nogil=True)
+def _last_positive(sums: Any, first: Any) -> int:
     last = 0
     for j in range(_FANOUT):
-        if sums[first + j] > 0.0:
+        if sums[first + _Index(j)] > 0.0:
             last = j
     return last
 
 
 @njit(cache=True, nogil=True)
-def set_priorities(sums: Any, least: Any, starts: Any, slots: Any, priorities: Any) -> None:  # [B], [B]
-    """As SumTree.set."""
+def set_sums(sums: Any, least: Any, starts: Any, ends: Any, slots: Any, priorities: Any) -> None:
+    """As SumTree.set; slots and priorities [B]."""
     for i in range(len(slots)):
-        sums[slots[i]] = priorities[i]
+        sums[_Index(slots[i])] = priorities[i]
     num_leaves = starts[1]
     nodes = slots.copy()
     for level in range(len(starts) - 2):
@@ -106,14 +131,18 @@ def set_priorities(sums: Any, least: Any, starts: Any, slots: Any, priorities: A
             first = starts[level] + (node << _LOG2_FANOUT)
             total, smallest = 0.0, np.inf
             for j in range(_FANOUT):
-                total += sums[first + j]
-            sums[starts[level + 1] + node] = total
+                total += sums[_Index(first + j)]
+            sums[_Index(starts[level + 1] + node)] = total
             if len(least):
                 for j in range(_FANOUT):
                     child = sums[first + j] if level == 0 else least[first - num_leaves + j]
                     if child > 0.0 and child < smallest:
                         smallest = child
                 least[starts[level + 1] - num_leaves + node] = smallest
+    end, first = 0.0, starts[len(starts) - 2]
+    for i in range(len(ends)):
+        end += sums[first + i]
+        ends[i] = end
 
 
 @njit(cache=True, nogil=True)
@@ -122,7 +151,8 @@ def gather(slots: Any, places: Any, addresses: Any) -> Any:  # [B], [S, 3] -> by
     starts, sources = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64)
     end = 0
     for i in range(len(slots)):
-        page, word, length = places[slots[i]]
+        slot = _Index(slots[i])
+        page, word, length = places[slot, _Index(0)], places[slot, _Index(1)], places[slot, _Index(2)]
         starts[i], sources[i] = end, addresses[page] + (np.int64(word) << 3)
         end += length
     records = np.empty(end, np.uint8)
@@ -130,14 +160,30 @@ def gather(slots: Any, places: Any, addresses: Any) -> Any:  # [B], [S, 3] -> by
     for i in range(len(slots)):
         length = (starts[i + 1] if i + 1 < len(slots) else end) - starts[i]
         if i + _AHEAD < len(slots):
-            for byte in range(0, length, _LINE):  # as long as this one: most are about as long
+            for byte in range(0, min(length, _ASKED), _LINE):  # as long as this one: most are about as long
                 _prefetch(sources[i + _AHEAD] + byte)
         _copy(to + starts[i], sources[i], length)
     return records, starts
 
 
 @njit(cache=True, nogil=True)
-def add_one(counts: Any, slots: Any) -> None:  # [B]
-    """Add one in each slot, as often as it is there."""
+def slots_of(held: Any, ids: Any) -> Any:  # [S], [B] -> [B]
+    """As Memory.slots_of."""
+    slots, num_slots = np.empty(len(ids), np.int64), _Index(len(held))
+    for i in range(len(ids)):
+        slot = _Index(ids[i]) % num_slots
+        slots[i] = np.int64(slot) if ids[i] >= 0 and held[slot] == ids[i] else -1
+    return slots
+
+
+@njit(cache=True, nogil=True)
+def note(
+    held: Any, unshown: Any, draws: Any, slots: Any, priorities: Any, drawn: Any
+) -> None:  # [S], [S], [S], [B], [B]
+    """Hold new priorities as unshown, and count the draws."""
     for i in range(len(slots)):
-        counts[slots[i]] += np.uint32(1)
+        slot = _Index(slots[i])
+        held[slot] = priorities[i]
+        unshown[slot] = True
+        if drawn:
+            draws[slot] += np.uint32(1)

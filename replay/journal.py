@@ -35,7 +35,8 @@ class Entry(NamedTuple):
 
     def columns(self) -> tuple[bytes, bytes, int, float, int]:
         """As in the table, the entry's number left out."""
-        ids, priorities = self.ids.astype("<i8").tobytes(), self.priorities.astype("<f8").tobytes()
+        ids = self.ids.astype("<i8", copy=False).tobytes()
+        priorities = self.priorities.astype("<f8", copy=False).tobytes()
         crc = _entry_checksum(ids, priorities, self.stale_updates, self.max_priority)
         return ids, priorities, self.stale_updates, self.max_priority, crc
 
@@ -51,8 +52,8 @@ class Snapshot(NamedTuple):
     def columns(self) -> tuple[str, bytes, bytes, bytes, int]:
         """As in the table, its number and whether it is kept left out."""
         blobs = (
-            self.ids.astype("<i8").tobytes(),
-            self.priorities.astype("<f8").tobytes(),
+            self.ids.astype("<i8", copy=False).tobytes(),
+            self.priorities.astype("<f8", copy=False).tobytes(),
             self.draws.astype("<u4").tobytes(),
         )
         text = json.dumps(self.position)

@@ -1,7 +1,7 @@
 """The replay's inner loops compiled by numba, where it is installed: draws, new priorities, copies.
 
-Everything here has a twin in numpy that gives the same bits (sumtree.py, arena.py). Imported when a buffer
-opens and not before: whoever only reads a file need not wait for numba.
+Everything here has a twin in numpy that gives the same bits (sumtree.py, arena.py, memory.py). Imported
+when a buffer opens and not before: whoever only reads a file need not wait for numba.
 """
 
 from __future__ import annotations
@@ -25,9 +25,15 @@ class _Draw(Protocol):
     def __call__(self, sums: Float64, starts: Int64, ends: Float64, masses: Float64) -> Int64: ...
 
 
-class _SetPriorities(Protocol):
+class _SetSums(Protocol):
     def __call__(
-        self, sums: Float64, least: Float64, starts: Int64, slots: Int64, priorities: Float64
+        self,
+        sums: Float64,
+        least: Float64,
+        starts: Int64,
+        ends: Float64,
+        slots: Int64,
+        priorities: Float64,
     ) -> None: ...
 
 
@@ -37,17 +43,30 @@ class _Gather(Protocol):
     ) -> tuple[npt.NDArray[np.uint8], Int64]: ...
 
 
-class _AddOne(Protocol):
-    def __call__(self, counts: npt.NDArray[np.uint32], slots: Int64) -> None: ...
+class _SlotsOf(Protocol):
+    def __call__(self, held: Int64, ids: Int64) -> Int64: ...
+
+
+class _Note(Protocol):
+    def __call__(
+        self,
+        held: Float64,
+        unshown: npt.NDArray[np.bool_],
+        draws: npt.NDArray[np.uint32],
+        slots: Int64,
+        priorities: Float64,
+        drawn: bool,
+    ) -> None: ...
 
 
 class Kernels(NamedTuple):
     """The compiled loops."""
 
     draw: _Draw
-    set_priorities: _SetPriorities
+    set_sums: _SetSums
     gather: _Gather
-    add_one: _AddOne
+    slots_of: _SlotsOf
+    note: _Note
 
 
 def kernels_of(backend: Backend) -> Kernels | None:
@@ -64,4 +83,4 @@ def kernels_of(backend: Backend) -> Kernels | None:
 def _compiled() -> Kernels:
     from replay import compiled
 
-    return Kernels(compiled.draw, compiled.set_priorities, compiled.gather, compiled.add_one)
+    return Kernels(compiled.draw, compiled.set_sums, compiled.gather, compiled.slots_of, compiled.note)

@@ -26,6 +26,10 @@ Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
+# What a cycle touches of an item lies in one cache line. "place" is the arena's.
+_ITEM = np.dtype([("id", np.int64), ("priority", np.float64), ("place", np.int32, 3), ("draws", np.uint32)])
+
+
 class Plan(NamedTuple):
     """What adding items would do."""
 
@@ -54,11 +58,11 @@ class Memory:
         self.chances = SumTree(num_slots, with_smallest=with_smallest, kernels=kernels)  # priority^alpha
         self.num_journaled = 0  # priorities set since the newest snapshot
         self._capacity, self._alpha, self._kernels = capacity, alpha, kernels
-        self._arena = Arena(num_slots, kernels)
-        self._ids = np.full(num_slots, NOTHING, dtype=np.int64)
-        self._priorities = np.zeros(num_slots)
+        items = np.zeros(num_slots, dtype=_ITEM)
+        self._arena = Arena(num_slots, kernels, items["place"])
+        self._ids, self._priorities, self._draws = items["id"], items["priority"], items["draws"]
+        self._ids[:] = NOTHING
         self._versions = np.zeros(num_slots, dtype=np.int64)
-        self._draws = np.zeros(num_slots, dtype=np.uint32)
         self._unshown = np.zeros(num_slots, dtype=np.bool_)  # set since the last mark
         self._victims = Victims()
         keys: dict[str, Keys] = {
@@ -76,10 +80,13 @@ class Memory:
         """All live ids, ascending."""
         return np.sort(self._ids[self._ids != NOTHING])
 
-    def alive(self, ids: Int64) -> Bools:  # [B] -> [B]
-        """Which of these ids live."""
-        there: Bools = (self._ids[ids % len(self._ids)] == ids) & (ids >= 0)
-        return there
+    def slots_of(self, ids: Int64) -> Int64:  # [B] -> [B]
+        """The slots of these ids; -1 where one lives no longer."""
+        if self._kernels is not None:
+            return self._kernels.slots_of(self._ids, ids)
+        slots = ids % len(self._ids)
+        slots[(self._ids[slots] != ids) | (ids < 0)] = -1
+        return slots
 
     def priorities(self, ids: Int64) -> Float64:  # [B] -> [B]
         """Priorities of live ids as they were set."""
@@ -147,7 +154,7 @@ class Memory:
         self._arena.add(slots, records)
         if self._keys is self._versions:
             self._victims.note(versions, ids)
-        self.set_priorities(ids, priorities, drawn=False)
+        self.set_priorities(slots, priorities, drawn=False)
 
     def remove(self, ids: Int64) -> None:  # [B], each once
         """Let go of live items."""
@@ -159,21 +166,19 @@ class Memory:
         self.chances.set(slots, np.zeros(len(slots)))
         self._arena.remove(slots)
 
-    def set_priorities(self, ids: Int64, priorities: Float64, *, drawn: bool) -> None:  # [B], [B]
-        """Set priorities of live ids, the last one where an id repeats; `drawn`: each counts as a draw."""
-        slots = ids % len(self._ids)
-        self._priorities[slots] = priorities
-        self._unshown[slots] = True
-        self.num_journaled += len(ids)
-        if self._keys is self._priorities:
-            self._victims.note(self._priorities[slots], ids)
-        self.chances.set(slots, self._chances(priorities))
-        if not drawn:
-            return
+    def set_priorities(self, slots: Int64, priorities: Float64, *, drawn: bool) -> None:  # [B], [B]
+        """Set priorities of live slots, the last one where a slot repeats; `drawn`: each counts as a draw."""
         if self._kernels is None:
-            np.add.at(self._draws, slots, 1)
+            self._priorities[slots] = priorities
+            self._unshown[slots] = True
+            if drawn:
+                np.add.at(self._draws, slots, 1)
         else:
-            self._kernels.add_one(self._draws, slots)
+            self._kernels.note(self._priorities, self._unshown, self._draws, slots, priorities, drawn)
+        self.num_journaled += len(slots)
+        if self._keys is self._priorities:
+            self._victims.note(self._priorities[slots], self._ids[slots])
+        self.chances.set(slots, self._chances(priorities))
 
     def folded(self, *, shown: bool) -> None:
         """Note that a snapshot holds all priorities; `shown`: so does the table for people."""

@@ -1,8 +1,8 @@
 """Proportional sampling over slots: a flat tree of fp64 sums, 16 children a node, worked level by level.
 
-Knows slots and priorities only: no ids, no payloads, no files. The level with at most a few thousand nodes
+Knows slots and priorities only: no ids, no payloads, no files. The level with at most a few hundred nodes
 is the top: a draw adds it up once and searches it for all masses. Sixteen children lie in two cache
-lines, so a draw among a million slots then reads two more places. kernels.py has the same steps compiled;
+lines, so a draw among a million slots then reads three more places. kernels.py has the same steps compiled;
 both add in the same order, so their sums are equal to the last bit.
 Letters of a shape: B slots or masses of one call.
 """
@@ -19,7 +19,7 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 FANOUT = 16  # compiled.py counts on it
-_TOP = 4096  # nodes of the top level, at most
+_TOP = 256  # nodes of the top level, at most
 
 
 class SumTree:
@@ -49,12 +49,12 @@ class SumTree:
         least = np.full(self._starts[-1] - widths[0], np.inf) if with_smallest else np.zeros(0)
         self._least, self._least_levels = least, _cut(least, widths[1:]) if with_smallest else []
         self._top = self._levels[-1]
-        self._ends: Float64 | None = None  # running sums of the top level
+        self._ends = np.zeros(len(self._top))  # running sums of the top level
 
     @property
     def total(self) -> float:
         """Sum of all priorities."""
-        return float(self._top_ends()[-1])
+        return float(self._ends[-1])
 
     @property
     def num_bytes(self) -> int:
@@ -67,9 +67,8 @@ class SumTree:
 
     def set(self, slots: Int64, priorities: Float64) -> None:  # [B], [B]
         """Give each slot its priority, finite and not negative; the last one wins where a slot repeats."""
-        self._ends = None
         if self._kernels is not None:
-            self._kernels.set_priorities(self._sums, self._least, self._starts, slots, priorities)
+            self._kernels.set_sums(self._sums, self._least, self._starts, self._ends, slots, priorities)
             return
         self._levels[0][slots] = priorities
         whole = len(slots) * 4 > self.capacity
@@ -84,6 +83,7 @@ class SumTree:
                 else:
                     children[children <= 0] = np.inf
                 self._least_levels[i][nodes] = children.min(axis=1)
+        np.cumsum(self._top, out=self._ends)
 
     def draw(self, masses: Float64) -> Int64:  # [B] -> [B]
         """Slots under these points of [0, total). Never a slot of priority 0, whatever rounding does.
@@ -92,8 +92,8 @@ class SumTree:
         the walk stays on positive sums. The total must be positive.
         """
         if self._kernels is not None:
-            return self._kernels.draw(self._sums, self._starts, self._top_ends(), masses)
-        ends = self._top_ends()
+            return self._kernels.draw(self._sums, self._starts, self._ends, masses)
+        ends = self._ends
         nodes = np.searchsorted(ends, masses, side="right")
         past = nodes == len(ends)
         if past.any():
@@ -117,11 +117,6 @@ class SumTree:
             return float(self._least_levels[-1].min())
         leaves = self._levels[0]
         return float(np.min(leaves, initial=np.inf, where=leaves > 0))
-
-    def _top_ends(self) -> Float64:
-        if self._ends is None:
-            self._ends = self._top.cumsum()
-        return self._ends
 
 
 def _blocks(width: int) -> int:
