@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from replay.errors import ReplayError
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 Float64 = npt.NDArray[np.float64]
+_LINE = 64  # bytes of a cache line
 Backend = Literal["auto", "numba", "numpy"]
 
 
@@ -67,6 +68,14 @@ class Kernels(NamedTuple):
     gather: _Gather
     slots_of: _SlotsOf
     note: _Note
+
+
+def zeros_in_lines(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Zeros that begin where a cache line does, so that a block of 64 bytes lies in one line, not in two."""
+    size = count * np.dtype(dtype).itemsize
+    raw = np.zeros(size + _LINE, dtype=np.uint8)
+    begin = -raw.ctypes.data % _LINE
+    return raw[begin : begin + size].view(dtype)
 
 
 def kernels_of(backend: Backend) -> Kernels | None:

@@ -18,7 +18,7 @@ from replay.batch import Experiences
 from replay.evict import NOTHING, Eviction, Keys, Victims
 from replay.file import Position
 from replay.journal import Priorities, Snapshot
-from replay.kernels import Kernels
+from replay.kernels import Kernels, zeros_in_lines
 from replay.sumtree import SumTree
 
 Int64 = npt.NDArray[np.int64]
@@ -58,7 +58,7 @@ class Memory:
         self.chances = SumTree(num_slots, with_smallest=with_smallest, kernels=kernels)  # priority^alpha
         self.num_journaled = 0  # priorities set since the newest snapshot
         self._capacity, self._alpha, self._kernels = capacity, alpha, kernels
-        items = np.zeros(num_slots, dtype=_ITEM)
+        items = zeros_in_lines(num_slots, _ITEM)
         self._arena = Arena(num_slots, kernels, items["place"])
         self._ids, self._priorities, self._draws = items["id"], items["priority"], items["draws"]
         self._ids[:] = NOTHING

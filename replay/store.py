@@ -118,8 +118,15 @@ class Store:
 
     def record_priorities(self, ids: Int64, priorities: Float64, position: Position) -> None:
         """Append priorities to the journal, with what the position counts of them."""
-        with self._transaction(len(ids) * 16 + 4096, is_single=True):
-            self._journal(ids, priorities, position)
+        entry = Entry(ids, priorities, position.stale_updates, position.max_priority).columns()
+        self._check_process()
+        with self._writing:  # no transaction around it: SQLite commits a single statement by itself
+            try:
+                self._db.execute(_ADD_ENTRY, entry)
+            except sqlite3.Error as error:
+                raise self._nothing_stored(error) from error
+        if self._checkpointer is not None:
+            self._checkpointer.wrote(len(ids) * 16 + 4096)
 
     def remove(self, ids: Int64, position: Position) -> None:
         """Let these ids go and take the position."""
@@ -204,24 +211,28 @@ class Store:
                 )
 
     @contextmanager
-    def _transaction(self, num_bytes: int, *, is_single: bool = False) -> Iterator[None]:
-        """All of the block or nothing. `is_single`: it is one statement, which SQLite commits by itself."""
-        if os.getpid() != self._process:
-            raise ReplayError(f"{self.path} was opened by another process; open it in the one that writes")
+    def _transaction(self, num_bytes: int) -> Iterator[None]:
+        """All of the block or nothing."""
+        self._check_process()
         with self._writing:
             try:
-                if not is_single:
-                    self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("BEGIN IMMEDIATE")
                 yield
-                if not is_single:
-                    self._db.execute("COMMIT")
+                self._db.execute("COMMIT")
             except BaseException as error:
                 self._roll_back()
                 if isinstance(error, sqlite3.Error):
-                    raise ReplayError(f"{self.path}: {error}; nothing of this call was stored") from error
+                    raise self._nothing_stored(error) from error
                 raise
         if self._checkpointer is not None:
             self._checkpointer.wrote(num_bytes)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise ReplayError(f"{self.path} was opened by another process; open it in the one that writes")
+
+    def _nothing_stored(self, error: sqlite3.Error) -> ReplayError:
+        return ReplayError(f"{self.path}: {error}; nothing of this call was stored")
 
     def _roll_back(self) -> None:
         with suppress(sqlite3.Error):  # the error that led here is the one to show

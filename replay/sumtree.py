@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.errors import ReplayError
-from replay.kernels import Kernels
+from replay.kernels import Kernels, zeros_in_lines
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -44,7 +44,7 @@ class SumTree:
         while widths[-1] > _TOP:
             widths.append(_blocks(widths[-1] // FANOUT) * FANOUT)
         self._starts = np.cumsum([0, *widths])
-        self._sums = np.zeros(self._starts[-1])
+        self._sums: Float64 = zeros_in_lines(int(self._starts[-1]), np.float64)
         self._levels = _cut(self._sums, widths)
         least = np.full(self._starts[-1] - widths[0], np.inf) if with_smallest else np.zeros(0)
         self._least, self._least_levels = least, _cut(least, widths[1:]) if with_smallest else []
