@@ -186,7 +186,10 @@ def test_a_full_disk_stores_nothing_of_the_call(tmp_path):
 def as_nobody(folder):
     """What is said when a user whom file permissions bind opens the folder, which they do not bind root."""
     command = [sys.executable, "-c", OPEN, str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    done = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    if done == ["still root"]:
+        pytest.skip("root cannot become another user here")
+    return done
 
 
 OPEN = """
@@ -194,7 +197,11 @@ import os, sys
 from replay import PrioritizedReplayBuffer, ReplayError
 from replay.inspect.query import ReplayReader
 if os.getuid() == 0:
-    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+    try:
+        os.setgroups([]), os.setgid(65534), os.setuid(65534)
+    except OSError:
+        print("still root")
+        sys.exit()
 try:
     with PrioritizedReplayBuffer(sys.argv[1], capacity=50, backend="numpy") as buffer:
         print(len(buffer))
