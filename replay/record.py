@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -77,18 +77,31 @@ def row_of(experience: Experience) -> Row:
     )
 
 
-def pack(row: Row) -> bytes:
-    """The record of a row: header, arrays, then action, problem and tree as UTF-8."""
+def pack(row: tuple[Any, ...]) -> bytes:
+    """The record of a row's fields: header, arrays, then action, problem and tree as UTF-8."""
+    # Written out, because a million of these are made when a buffer opens.
+    problem, tree, node, parent, action, version, *numbers, payload = row
+    temperature, advantage, value, value_target, outcome, num_context, num_tokens, num_sampled = numbers
     try:
-        problem, tree, node, parent, action, version, temperature, advantage, value, target = row[:10]
-        outcome, num_context, num_tokens, num_sampled, payload = row[10:]
         texts = action.encode(), problem.encode(), tree.encode()
         header = _HEADER.pack(
-            *(num_context, num_tokens, num_sampled, *map(len, texts), version, node, parent),
-            *(temperature, advantage, value, target, math.nan if outcome is None else outcome),
+            num_context,
+            num_tokens,
+            num_sampled,
+            len(texts[0]),
+            len(texts[1]),
+            len(texts[2]),
+            version,
+            node,
+            parent,
+            temperature,
+            advantage,
+            value,
+            value_target,
+            math.nan if outcome is None else outcome,
         )
     except (struct.error, UnicodeEncodeError, AttributeError) as error:
-        raise ReplayError(f"node {row.node!r} of tree {row.tree!r} cannot be packed: {error}") from error
+        raise ReplayError(f"node {node!r} of tree {tree!r} cannot be packed: {error}") from error
     return b"".join((header, payload, *texts))
 
 
