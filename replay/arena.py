@@ -7,8 +7,9 @@ Letters of a shape: B slots of one call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from operator import getitem
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -91,8 +92,9 @@ class Arena:
             return Gathered(*self._kernels.gather(slots, self._places, self._addresses))
         pages, begins, lengths = self._places[slots].T.astype(np.int64)
         begins *= _WORD
-        bounds = (column.tolist() for column in (pages, begins, begins + lengths))
-        parts = [self._views[page][begin:end] for page, begin, end in zip(*bounds, strict=True)]
+        views = map(self._views.__getitem__, pages.tolist())
+        bounds = map(slice, begins.tolist(), (begins + lengths).tolist())
+        parts = cast("Iterator[memoryview]", map(getitem, views, bounds))
         return Gathered(np.frombuffer(bytearray().join(parts), np.uint8), lengths.cumsum() - lengths)
 
     def _store(self, slots: Int64, joined: npt.NDArray[np.uint8], lengths: Int64) -> None:

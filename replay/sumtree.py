@@ -9,6 +9,8 @@ Letters of a shape: B slots or masses of one call.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -75,14 +77,17 @@ class SumTree:
         nodes = slots
         for i, (below, above) in enumerate(zip(self._levels, self._levels[1:], strict=False)):
             nodes = np.arange(len(below) // FANOUT) if whole else nodes >> 4
-            children = below.reshape(-1, FANOUT)[nodes]
-            above[nodes] = children.cumsum(axis=1)[:, -1]
+            children = _children(below, nodes)
+            total = children[0].copy()
+            for child in children[1:]:
+                total += child
+            above[nodes] = total
             if self._least_levels:
                 if i:
-                    children = self._least_levels[i - 1].reshape(-1, FANOUT)[nodes]
+                    children = _children(self._least_levels[i - 1], nodes)
                 else:
                     children[children <= 0] = np.inf
-                self._least_levels[i][nodes] = children.min(axis=1)
+                self._least_levels[i][nodes] = children.min(axis=0)
         np.cumsum(self._top, out=self._ends)
 
     def draw(self, masses: Float64) -> Int64:  # [B] -> [B]
@@ -99,15 +104,17 @@ class SumTree:
         if past.any():
             nodes[past] = self._top.nonzero()[0][-1]
         masses = masses - np.where(nodes > 0, ends[nodes - 1], 0.0)
-        rows = np.arange(len(masses))
+        columns = np.arange(len(masses))
         for level in self._levels[-2::-1]:
-            children = level.reshape(-1, FANOUT)[nodes]
-            ends = children.cumsum(axis=1)
-            chosen = (ends > masses[:, None]).argmax(axis=1)
-            past = ends[:, -1] <= masses
+            ends = _children(level, nodes)
+            for before, end in pairwise(ends):
+                end += before
+            chosen = np.add.reduce(ends <= masses, axis=0, dtype=np.int64)
+            past = chosen == FANOUT
             if past.any():
-                chosen[past] = FANOUT - 1 - np.argmax(children[past, ::-1] > 0, axis=1)
-            masses = masses - np.where(chosen > 0, ends[rows, chosen - 1], 0.0)
+                children = _children(level, nodes[past])
+                chosen[past] = FANOUT - 1 - np.argmax(children[::-1] > 0, axis=0)
+            masses = masses - np.where(chosen > 0, ends[chosen - 1, columns], 0.0)
             nodes = nodes * FANOUT + chosen
         return nodes
 
@@ -121,6 +128,11 @@ class SumTree:
 
 def _blocks(width: int) -> int:
     return -(-width // FANOUT)
+
+
+def _children(level: Float64, nodes: Int64) -> Float64:  # [B] -> [FANOUT, B]
+    """The children of these nodes, first to last: in rows, so that many nodes are added up at once."""
+    return np.ascontiguousarray(level.reshape(-1, FANOUT).take(nodes, axis=0).T)
 
 
 def _cut(array: Float64, widths: list[int]) -> list[Float64]:
