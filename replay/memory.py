@@ -172,7 +172,7 @@ class Memory:
             self._priorities[slots] = priorities
             self._unshown[slots] = True
             if drawn:
-                np.add.at(self._draws, slots, 1)
+                np.add.at(self._draws, slots, np.uint32(1))  # of its own type: ten times as fast
         else:
             self._kernels.note(self._priorities, self._unshown, self._draws, slots, priorities, drawn)
         self.num_journaled += len(slots)
