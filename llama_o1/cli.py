@@ -76,6 +76,10 @@ def _run(name: str, arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _refuse(f"{error.filename}: {error.strerror}; name another path, or allow this one")
     except KeyboardInterrupt:
         return _refuse(f"stopped by Ctrl-C{_HOW_TO_GO_ON.get(name, '')}")
 

@@ -32,7 +32,7 @@ from llama_o1.play.collect import collect
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.selfplay import play_figures, record_transitions, search_all, tree_row
 from llama_o1.progress import Rates, bar
-from llama_o1.run import begin, write_whole
+from llama_o1.run import begin, check_folder, write_whole
 from llama_o1.state import Progress
 from llama_o1.tasks.mixture import draw, select
 from llama_o1.tasks.problem import Problem
@@ -51,6 +51,8 @@ class Run:
     def __init__(self, config: RunConfig) -> None:
         """Check and load everything before the first token is spent."""
         self.config = config
+        check_folder(config)
+        check_installed(config.trackers)
         if config.search.method == "line":
             raise RunError(
                 "search.method line writes no ratings to learn from; train by a tree, or by lines of thoughts"
@@ -72,7 +74,6 @@ class Run:
             self.expander.limits(config.search.budget_tokens)
             loaded = self.system.loaded
             self.learner = Learner(loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id)
-            check_installed(config.trackers)
             self.folder = begin(config)
             self.trackers = Trackers(config.trackers, self.folder.path / "trackers", asdict(config))
             opened.callback(self.trackers.close)

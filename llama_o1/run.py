@@ -94,29 +94,37 @@ class RunFolder:
                 reach("trees: removed")
 
 
-def begin(config: RunConfig) -> RunFolder:
-    """The run folder, new or to be resumed; RunError when it is taken, or is another run's.
+def check_folder(config: RunConfig) -> None:
+    """RunError when the run folder is taken, or is another run's; makes nothing.
 
     To resume a folder that was killed before its configuration was written is to begin.
     """
     folder = RunFolder(Path(config.run_dir))
-    resolved = asdict(config)
+    there = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise RunError(f"{there} is a file; choose another `--run_dir`")
     if folder.config.exists():
         if not config.resume:
             raise RunError(
                 f"{folder.path} already holds a run; go on with it by `--resume true` "
                 "or choose another `--run_dir`"
             )
-        _check_same(folder, resolved)
+        _check_same(folder, asdict(config))
     elif folder.path.exists() and any(path.name != _partly(folder.config) for path in folder.path.iterdir()):
         raise RunError(f"{folder.path} holds files but no run; choose another `--run_dir`")
     elif config.resume and not folder.path.exists():
         raise RunError(
             f"{folder.path} holds no run to resume; leave out `--resume true` or correct `--run_dir`"
         )
+
+
+def begin(config: RunConfig) -> RunFolder:
+    """The run folder, new or to be resumed; RunError as `check_folder`."""
+    check_folder(config)
+    folder = RunFolder(Path(config.run_dir))
     folder.path.mkdir(parents=True, exist_ok=True)
     reach("run: begun")
-    write_whole(folder.config, yaml.safe_dump(plain(resolved), sort_keys=False))
+    write_whole(folder.config, yaml.safe_dump(plain(asdict(config)), sort_keys=False))
     for part in (folder.trees, folder.replay, folder.report):
         part.mkdir(exist_ok=True)
     reach("run: parts made")

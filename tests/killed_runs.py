@@ -4,19 +4,28 @@
 
 prints one JSON line a point: [point, what differs from a run that was never killed]. Fails when a point is
 not reached, or a resumed run does not come to its end.
+
+    python killed_runs.py MODEL FOLDER --kills 60 --seed 1
+
+kills runs at random instants, resumes them until they end, and prints one JSON line for each that ended:
+[times it was killed, what differs].
 """
 
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 from llama_o1 import faults
 from llama_o1.config import EngineSettings, EvaluationSettings, ModelSettings, RunConfig
@@ -50,8 +59,11 @@ def config_of(model: str) -> RunConfig:
     )
 
 
-def in_a_fork(act: Callable[[], object]) -> bool:
-    """Whether a forked process came to the end of this; False when it was killed. Its errors are ours."""
+def in_a_fork(act: Callable[[], object], seconds: float = math.inf) -> bool:
+    """Whether a forked process came to the end of this; False when it was killed, by us after these seconds.
+
+    Its errors are ours.
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -60,6 +72,12 @@ def in_a_fork(act: Callable[[], object]) -> bool:
         except BaseException:
             logging.getLogger().exception("in a forked run")
             os._exit(1)
+    deadline = time.monotonic() + seconds
+    while seconds < math.inf and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            break
+        time.sleep(0.001)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         return False
@@ -67,7 +85,7 @@ def in_a_fork(act: Callable[[], object]) -> bool:
     return True
 
 
-def run(config: RunConfig, kill_at: str | None = None, visits: int = 1) -> bool:
+def run(config: RunConfig, kill_at: str | None = None, visits: int = 1, seconds: float = math.inf) -> bool:
     """Begin or resume; whether it came to the end."""
 
     def act() -> None:
@@ -82,7 +100,7 @@ def run(config: RunConfig, kill_at: str | None = None, visits: int = 1) -> bool:
         faults.on_reach(hook)
         Run(replace(config, resume=Path(config.run_dir).exists())).train()
 
-    return in_a_fork(act)
+    return in_a_fork(act, seconds)
 
 
 def fresh(folder: Path, whole: Path) -> None:
@@ -120,7 +138,12 @@ def differences(folder: Path, whole: Path) -> list[str]:
 def everything(folder: Path) -> dict[str, str]:
     """Digests of all that a run leaves behind and that holds no clock."""
     files = [*(folder / "trees").iterdir(), *(folder / "checkpoints").glob("*/*")]
-    found = {str(file.relative_to(folder)): file.read_bytes() for file in files}
+    # A mark made before a kill and made again has the next number, which the manifest's digest holds.
+    found = {str(f.relative_to(folder)): f.read_bytes() for f in files if f.name != "manifest.json"}
+    for name in [name for name in found if name.endswith("state.json")]:
+        state = json.loads(found[name])
+        del state["replay"]["mark"]
+        found[name] = json.dumps(state).encode()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for i, line in enumerate(lines):
         found[f"metrics {i}"] = repr(line if line["phase"] in CLOCKLESS else line["phase"]).encode()
@@ -156,13 +179,36 @@ LATER = {
 } | {point: 2 for point in faults.POINTS if point.startswith("checkpoint: ") and "prun" not in point}
 
 
+def soak(kills: int, seed: int, span: float, folder: Path, whole: Path) -> Iterator[tuple[int, list[str]]]:
+    """Of runs killed at random instants of about a run's length: how often, and what differs at their end."""
+    rng, config, times, done = Random(seed), replace(CONFIG, run_dir=str(folder)), 0, 0
+    while done < kills or times:
+        if not run(config, seconds=rng.uniform(0, 1.2 * span) if done < kills else math.inf):
+            times, done = times + 1, done + 1
+            continue
+        yield times, differences(folder, whole)
+        shutil.rmtree(folder)
+        times = 0
+
+
 def main() -> None:
-    home = Path(sys.argv[2])
-    whole = home / "whole"
-    LocalEngine(load_model(sys.argv[1]).model).close()  # what every run loads first, loaded once
+    parser = ArgumentParser()
+    parser.add_argument("model")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("points", nargs="*")
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    whole, killed = given.folder / "whole", given.folder / "killed"
+    LocalEngine(load_model(given.model).model).close()  # what every run loads first, loaded once
+    began = time.monotonic()
     assert run(replace(CONFIG, run_dir=str(whole)))
-    for point in sys.argv[3:]:
-        sys.stdout.write(json.dumps([point, killed_and_resumed(point, home / "killed", whole)]) + "\n")
+    span = time.monotonic() - began
+    for point in given.points:
+        sys.stdout.write(json.dumps([point, killed_and_resumed(point, killed, whole)]) + "\n")
+    for ended in soak(given.kills, given.seed, span, killed, whole) if given.kills else ():
+        sys.stdout.write(json.dumps(ended) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

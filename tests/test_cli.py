@@ -209,6 +209,22 @@ def test_ctrl_c_stops_a_run_cleanly_and_says_how_to_resume(tmp_path, tiny_model)
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("flags", [["--run_dir", "{file}"], ["--run_dir", "{file}/in"]])
+def test_a_run_folder_that_cannot_be_is_named_before_a_model_is_loaded(capsys, tmp_path, flags):
+    file = tmp_path / "file"
+    file.touch()
+    line = refused(capsys, "train", "--model.path", tmp_path / "no", *(f.format(file=file) for f in flags))
+    assert str(file) in line
+    assert "is a file; choose another `--run_dir`" in line
+
+
+def test_an_output_that_is_a_folder_is_one_line(capsys, tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"gold": "1", "prediction": "#### 1"}\n')
+    line = refused(capsys, "sft", "--out", pairs, "--sft.steps", "1")
+    assert str(pairs) in line
+
+
 def plain_model(folder):
     """A small causal LM that knows none of our tokens."""
     import torch

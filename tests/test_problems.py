@@ -216,7 +216,7 @@ def test_a_row_that_names_a_split_belongs_to_no_other(tmp_path):
         ("{broken\n", "not a line of JSON"),
         ("[" * 100_000 + "\n", "not a line of JSON"),
         ("[1, 2]\n", "expected a JSON object, found list"),
-        ({"question": "q"}, "there is no 'answer' among question; set answer_column"),
+        ({"question": "q"}, "there is no 'answer' among question; set columns.answer"),
         ({"answer": "1"}, "there is no 'question'"),
         ({"question": " ", "answer": "1"}, "'question' is empty"),
         ({"question": "q", "answer": ["1"]}, "'answer' must be text or a number, found list"),

@@ -172,8 +172,8 @@ def _belongs(named: object, split: str) -> bool:
 
 def _problem(fields: Mapping[str, Any], source: _Source, number: int) -> Problem:
     """A row as a problem; ProblemError when it is not one."""
-    question = _text(fields, source.columns.question, "question_column")
-    written = _text(fields, source.columns.answer, "answer_column")
+    question = _text(fields, source.columns.question, "columns.question")
+    written = _text(fields, source.columns.answer, "columns.answer")
     answer = declared_answer(written) or written
     kind = answer_kind(fields, answer)
     solution = fields.get(source.columns.solution)
