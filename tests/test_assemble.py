@@ -287,10 +287,8 @@ def test_a_search_without_a_run_takes_the_engine_as_it_was_opened(config, backen
 
 
 def test_an_engine_is_closed_when_a_run_cannot_begin(config, backends):
-    Path(config.run_dir).mkdir()
-    (Path(config.run_dir) / "somebody's").touch()
-    with pytest.raises(RunError, match="holds files"):
-        Run(config)
+    with pytest.raises(ConfigError, match="budget_tokens must be at least"):
+        Run(replace(config, search=replace(config.search, budget_tokens=1)))
     assert backends[0].closed
 
 
