@@ -104,12 +104,18 @@ class TeachSettings:
     """What a finished tree teaches (tree/targets.py)."""
 
     advantage: AdvantageMode = "tree"
+    """Of a thought over what was expected: `relative`, `tree`, `gae`, `siblings`; of independent lines over
+    their mean grade: `group`; how many right answers it led to: `right`."""
     mix: float = 0.5
     """Weight of Q in the value target; the rest is the mean grade of the leaves below."""
     discount: float = 1.0
     """Of a value one thought later, for GAE."""
     trace: float = 0.95
     """Lambda of GAE."""
+    by_deviation: bool = False
+    """Divide the advantages of `group` by the standard deviation of the grades, as GRPO does."""
+    skip_zero: bool = False
+    """Leave out thoughts whose advantage is 0; without a value loss they teach nothing."""
 
     def __post_init__(self) -> None:
         """Refuse weights outside [0, 1]."""
@@ -178,6 +184,9 @@ class RunConfig:
     seed: int = 0
     iterations: int = 10
     """Rounds of search, learn, search again."""
+    max_tokens: int | None = None
+    """End the run when self-play has generated so many tokens, forced ones included; null: `iterations` end
+    it. Runs that are compared are given the same."""
     problems_per_iteration: int = 32
     """Problems searched at once in one iteration."""
     steps_per_iteration: int = 16
@@ -212,6 +221,13 @@ class RunConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ConfigError(f"max_tokens must be at least 1, got {self.max_tokens}")
+        if self.learner.objective == "imitation" and self.teach.advantage != "right":
+            raise ConfigError(
+                "learner.objective imitation teaches right lines only, got teach.advantage "
+                f"{self.teach.advantage}; set teach.advantage right"
+            )
         if self.iterations < 0:
             raise ConfigError(f"iterations must be at least 0, got {self.iterations}")
         if not self.problems:

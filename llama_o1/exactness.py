@@ -93,6 +93,7 @@ def _searched(config: RunConfig, system: assemble.System, nodes: int) -> list[Ex
                 mix=teach.mix,
                 discount=teach.discount,
                 trace=teach.trace,
+                by_deviation=teach.by_deviation,
             )
     if not found:
         raise ProblemError("the problems gave no node to verify with; name others with --problems")

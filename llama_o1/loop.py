@@ -105,7 +105,7 @@ class Run:
             problems = self._problems()
             iterations = bar(config.iterations, "run", "iteration")
             iterations.update(self.progress.iteration)
-            while self.progress.iteration < config.iterations:
+            while not self._is_over():
                 self.progress.iteration += 1
                 self._self_play(list(islice(problems, config.problems_per_iteration)))
                 with assemble.resting(self.system):
@@ -114,6 +114,17 @@ class Run:
                 iterations.update()
             iterations.close()
             return self._summary()
+
+    def _is_over(self) -> bool:
+        """Whether the last iteration was made, or self-play has no tokens left for a tree."""
+        left = self._tokens_left()
+        spent = left is not None and not self.expander.affords(left)
+        return spent or self.progress.iteration >= self.config.iterations
+
+    def _tokens_left(self) -> int | None:
+        """What self-play may still generate; None: there is no limit."""
+        most = self.config.max_tokens
+        return None if most is None else most - self.progress.history.tokens
 
     def _restore(self) -> bool:
         """Go back to the last whole checkpoint; False when there is none."""
@@ -161,7 +172,7 @@ class Run:
             self.system.engine,
             [(f"{i:04d}", problem.question, graded(problem)) for i, problem in enumerate(problems)],
             self.expander,
-            replace(config.search, stop_decided=False),  # a thought that changes no answer still teaches
+            self._play_settings(),
             self.progress.transitions,
             seed=f"play/{config.seed}/{iteration}",
             on_tree=on_tree,
@@ -184,6 +195,12 @@ class Run:
             100 * figures["right"],
         )
 
+    def _play_settings(self) -> MethodSettings:
+        """The search of self-play; a thought that changes no answer still teaches."""
+        search, left = self.config.search, self._tokens_left()
+        limits = [tokens for tokens in (search.run_budget_tokens, left) if tokens is not None]
+        return replace(search, stop_decided=False, run_budget_tokens=min(limits, default=None))
+
     def _remember(self, problems: Sequence[Problem], trees: Sequence[Tree]) -> None:
         """Write the trees down and give what they teach to the replay buffer."""
         iteration = self.progress.iteration
@@ -199,6 +216,8 @@ class Run:
                     mix=teach.mix,
                     discount=teach.discount,
                     trace=teach.trace,
+                    by_deviation=teach.by_deviation,
+                    skip_zero=teach.skip_zero,
                 )
             )
             reach("replay: extended")
@@ -215,6 +234,9 @@ class Run:
         self.crew.tell("mark")
         beta = beta_at(iteration - 1, max(1, config.iterations - 1), config.replay.beta)
         dropped = self.replay.drop_older_than(iteration - 1 - config.replay.max_lag)
+        if not len(self.replay):
+            log.info("iteration %d: no thought has an advantage, so nothing is learned", iteration)
+            return
         try:
             means = learn(
                 self.learner,
@@ -247,7 +269,7 @@ class Run:
     def _after_iteration(self) -> None:
         config, iteration = self.config, self.progress.iteration
         self._publish()
-        last = iteration == config.iterations
+        last = self._is_over()
         evaluated = last or iteration % config.evaluation.every == 0
         if evaluated:
             self._evaluate("after" if last else "during", with_search=last)

@@ -50,7 +50,14 @@ def saved_trees(file: Path) -> list[Row]:
 
 def taught(row: Row, teach: TeachSettings) -> Row:
     """The row with what its thoughts teach under these settings."""
-    return with_lessons(row, mode=teach.advantage, mix=teach.mix, discount=teach.discount, trace=teach.trace)
+    return with_lessons(
+        row,
+        mode=teach.advantage,
+        mix=teach.mix,
+        discount=teach.discount,
+        trace=teach.trace,
+        by_deviation=teach.by_deviation,
+    )
 
 
 def _of_file(file: Path, name: str) -> Row:

@@ -81,5 +81,15 @@ def test_targets_are_those_of_the_tree(tree, mode):
     assert all(0 <= e.value_target <= 1 for e in experiences)
 
 
+def test_thoughts_without_an_advantage_are_left_out_when_asked(tree):
+    teach = {**TEACH, "mode": "right"}
+    kept = collect(tree, problem="p", name="t", **teach, skip_zero=True)
+    everything = collect(tree, problem="p", name="t", **teach)
+    led = [e.node for e in everything if e.advantage > 0]
+    assert [e.node for e in kept] == led
+    assert 0 < len(kept) < len(everything)
+    assert all(e.advantage == int(e.advantage) > 0 for e in kept)
+
+
 def test_a_tree_without_thoughts_teaches_nothing(codec):
     assert collect(Expander(codec, THOUGHTS, 1024).tree("Why?", 0), problem="p", name="t", **TEACH) == []

@@ -10,6 +10,7 @@ from llama_o1.learn.loss import (
     Weights,
     combine,
     entropy_of,
+    imitation,
     k3_kl,
     masked_mean,
     ppo_clip,
@@ -113,6 +114,28 @@ def test_the_decoupled_loss_clips_against_recent_weights_and_weighs_by_behaviour
     assert found.loss.item() == pytest.approx(loss)
     assert new.grad.item() == pytest.approx(gradient)
     assert found.ratio.item() == pytest.approx(proximal * step)
+
+
+def test_the_gradient_of_imitation_is_that_of_cross_entropy():
+    torch.manual_seed(0)
+    logits = torch.randn(4, 7, requires_grad=True)  # of four tokens of one node
+    drawn, sampled = torch.tensor([2, 0, 6, 6]), torch.tensor([[True, False, True, True]])
+    usual = torch.nn.functional.cross_entropy(logits[[0, 2, 3]], drawn[[0, 2, 3]])
+    (expected,) = torch.autograd.grad(usual, logits)
+    logprobs = logits.log_softmax(1)[torch.arange(4), drawn][None]
+    found = imitation(logprobs, logprobs.detach() - 0.7, torch.tensor([1.0]), sampled)
+    (gradient,) = torch.autograd.grad(found.loss.sum(), logits)
+    assert found.loss.item() == pytest.approx(usual.item())
+    torch.testing.assert_close(gradient, expected)
+    # what was drawn e^-0.7 times as often by older weights clips nothing
+    assert found.ratio.item() == pytest.approx(math.exp(0.7))
+    assert found.clipped.item() == 0
+
+
+def test_imitation_counts_a_thought_by_its_advantage():
+    new, mask = torch.tensor([[-1.0, -3.0], [-2.0, 0.0]]), torch.tensor([[True, True], [True, False]])
+    # mean of 1 and 3 three times, 2 not at all
+    assert imitation(new, new, torch.tensor([3.0, 0.0]), mask).loss.tolist() == [6.0, 0.0]
 
 
 def test_with_the_behaviour_for_its_proximal_policy_the_decoupled_loss_is_the_usual_one():

@@ -158,3 +158,60 @@ def test_siblings_that_are_worth_the_same_teach_nothing():
     assert advantages(tree, mode="siblings", mix=1)[2] == 0.0  # an only child
     tree = grown((0, 0.4), (0, 0.4), (0, 0.4))
     assert advantages(tree, mode="siblings", mix=1) == [0, 0, 0]
+
+
+def three_lines():
+    """Three lines: 1 -> 2 (right), 1 -> 3 (wrong), 4 -> 5 (wrong). Grades 1, 0, 0; mean 1/3, variance 2/9."""
+    return grown((0, 0.5), (1, 0.5, 1.0), (1, 0.5, 0.0), (0, 0.5), (4, 0.5, 0.0))
+
+
+def test_a_group_advantage_is_the_grade_less_the_mean_of_all_lines_summed_over_those_that_drew_the_thought():
+    # a right line has 1 - 1/3, a wrong one -1/3; both that begin with thought 1 drew it
+    expected = [2 / 3 - 1 / 3, 2 / 3, -1 / 3, -1 / 3, -1 / 3]
+    assert advantages(three_lines(), mode="group") == pytest.approx(expected)
+    scaled = [advantage / (2 / 9) ** 0.5 for advantage in expected]
+    assert advantages(three_lines(), mode="group", by_deviation=True) == pytest.approx(scaled)
+
+
+def test_a_line_drawn_twice_counts_twice_in_its_group():
+    tree = three_lines()
+    add(tree, 4, "t5", 0.5, 0.0)
+    # grades 1, 0, 0, 0: the wrong answer 5 has -1/4 for each of two lines
+    assert advantages(tree, mode="group") == pytest.approx([3 / 4 - 1 / 4, 3 / 4, -1 / 4, -2 / 4, -2 / 4])
+
+
+@pytest.mark.parametrize("grade", [0.0, 1.0])
+def test_lines_that_all_end_alike_have_no_group_advantage(grade):
+    tree = grown((0, 0.5), (1, 0.5, grade), (0, 0.5), (3, 0.5, grade), (0, 0.5, grade))
+    for by_deviation in (False, True):
+        assert advantages(tree, mode="group", by_deviation=by_deviation) == [0] * 5
+
+
+def test_a_thought_that_is_as_good_as_its_group_has_exactly_no_advantage():
+    # below 1 one of three is right, so it is elsewhere: 2 of 6
+    tree = grown((0, 0.5), *((1, 0.5, grade) for grade in (1.0, 0.0, 0.0)))
+    for grade in (1.0, 0.0, 0.0):
+        add(tree, 0, f"answer {grade}", 0.5, grade)
+    assert advantages(tree, mode="group")[0] == 0
+
+
+def test_a_line_without_a_grade_is_in_no_group():
+    tree = grown((0, 0.5), (1, 0.5, 1.0), (0, 0.5, 0.0), (0, 0.9))
+    # grades 1 and 0: thought 4 came to no answer
+    assert advantages(tree, mode="group") == [0.5, 0.5, -0.5, 0]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from([0.0, 1.0])), min_size=1, max_size=9))
+def test_group_advantages_of_all_answers_add_up_to_nothing(lines):
+    tree = grown((0, 0.5), (0, 0.5), (0, 0.5))
+    for first, grade in lines:
+        add(tree, first + 1, f"answer {grade}", 0.5, grade)
+    found = advantages(tree, mode="group")
+    assert sum(found[3:]) == pytest.approx(0)
+    assert sum(found[:3]) == pytest.approx(0)
+
+
+def test_an_advantage_by_right_answers_is_how_many_a_thought_led_to():
+    tree = three_lines()
+    add(tree, 1, "t2", 0.5, 1.0)
+    assert advantages(tree, mode="right") == [2, 2, 0, 0, 0]

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from tree.node import Node, Tree
 
-AdvantageMode = Literal["relative", "tree", "gae", "siblings"]
+AdvantageMode = Literal["relative", "tree", "gae", "siblings", "group", "right"]
 
 
 class Target(NamedTuple):
@@ -18,7 +18,13 @@ class Target(NamedTuple):
 
 
 def targets(
-    tree: Tree, *, mode: AdvantageMode = "tree", mix: float = 0.5, discount: float = 1.0, trace: float = 0.95
+    tree: Tree,
+    *,
+    mode: AdvantageMode = "tree",
+    mix: float = 0.5,
+    discount: float = 1.0,
+    trace: float = 0.95,
+    by_deviation: bool = False,
 ) -> list[Target | None]:
     """One target a node, None at the root.
 
@@ -34,15 +40,25 @@ def targets(
     visits. V(root), which has no rating, is Q(root). `siblings` (group normalisation, Shao et al. 2024,
     DeepSeekMath, section 4.1.2, with a node's children for the group): value target less the siblings' mean,
     over their standard deviation, merged thoughts counted each time; 0 where all siblings are worth the same.
+    `group` (Shao et al. 2024 over independent lines; without a deviation Liu et al. 2025, Understanding
+    R1-Zero-like training, section 3.2): the sum, over the answers at or below the node, of grade less the
+    tree's mean grade, a merged answer counted each time; `by_deviation` divides by the grades' standard
+    deviation. Lines that begin alike share thoughts, so a sum over them is what each line of its own would
+    teach; lines without a grade are left out. `right`: the number of right answers at or below the node.
     """
+    graded = _grades(tree)
     values = [
-        node.q if not graded else min(1.0, mix * node.q + (1 - mix) * total / graded)  # rounding goes past 1
-        for node, (graded, total) in zip(tree.nodes, _grades(tree), strict=True)
+        node.q if not count else min(1.0, mix * node.q + (1 - mix) * total / count)  # rounding goes past 1
+        for node, (count, total) in zip(tree.nodes, graded, strict=True)
     ]
     if mode == "relative":
         advantages = [0.0] + [values[node.index] - values[node.parent] for node in tree.nodes[1:]]
     elif mode == "siblings":
         advantages = _among_siblings(tree, values)
+    elif mode == "group":
+        advantages = _among_answers(graded, by_deviation=by_deviation)
+    elif mode == "right":
+        advantages = [total for _, total in graded]
     else:
         advantages = _tree_advantages(tree) if mode == "tree" else _gae(tree, discount, trace)
     return [None, *map(Target, values[1:], advantages[1:])]
@@ -83,6 +99,17 @@ def _among_siblings(tree: Tree, values: list[float]) -> list[float]:
             # Below a millionth a difference is rounding, which must not be blown up to 1.
             advantages[child.index] = (values[child.index] - mean) / deviation if deviation > 1e-6 else 0.0
     return advantages
+
+
+def _among_answers(graded: list[tuple[int, float]], *, by_deviation: bool) -> list[float]:
+    """Advantages of `group`; grades are 0 or 1, so their deviation follows from their mean."""
+    answers, right = graded[0]
+    mean = right / max(1, answers)
+    deviation = math.sqrt(mean * (1 - mean)) if by_deviation else 1.0
+    if not 0 < mean < 1:
+        return [0.0] * len(graded)
+    # Over whole numbers, so that what is as good as the mean gets exactly 0.
+    return [(total * answers - count * right) / answers / deviation for count, total in graded]
 
 
 def _gae(tree: Tree, discount: float, trace: float) -> list[float]:

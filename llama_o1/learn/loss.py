@@ -56,16 +56,25 @@ def ppo_clip(
     if dual_clip is not None:
         falls = (a < 0) & (surrogate < dual_clip * a)
         surrogate, binds = torch.where(falls, dual_clip * a, surrogate), binds | falls
-    loss = masked_mean(-weight * surrogate, sampled)
+    return _figures(masked_mean(-weight * surrogate, sampled), log_ratio, binds, sampled)
+
+
+def imitation(
+    logprobs: Float[Tensor, "node own"],
+    old_logprobs: Float[Tensor, "node own"],
+    advantage: Float[Tensor, " node"],
+    sampled: Bool[Tensor, "node own"],
+) -> PolicyLoss:
+    """Cross-entropy of the sampled tokens, times the advantage, which should not be negative.
+
+    Expert iteration (Anthony et al. 2017): what an expert found is shown to the policy. Unlike a policy
+    gradient it has no ratio and no clip; old log-probs are looked at for the figures only.
+    """
     with torch.no_grad():
-        ratio = log_ratio.exp()
-        nothing_sampled = (~sampled.any(dim=1)).to(ratio.dtype)
-        return PolicyLoss(
-            loss=loss,
-            ratio=masked_mean(ratio, sampled) + nothing_sampled,
-            clipped=masked_mean(binds.to(ratio.dtype), sampled),
-            approx_kl=masked_mean(ratio - 1 - log_ratio, sampled),
-        )
+        log_ratio = torch.where(sampled, logprobs - old_logprobs, 0.0)
+    return _figures(
+        -advantage * masked_mean(logprobs, sampled), log_ratio, torch.zeros_like(sampled), sampled
+    )
 
 
 def value_cross_entropy(
@@ -104,6 +113,24 @@ def masked_mean(values: Float[Tensor, "node own"], mask: Bool[Tensor, "node own"
     """Mean over the true places of each row; 0 for a row without any."""
     total = torch.where(mask, values, 0.0).sum(dim=1)
     return total / mask.sum(dim=1).clamp_min(1)
+
+
+def _figures(
+    loss: Float[Tensor, " node"],
+    log_ratio: Float[Tensor, "node own"],
+    binds: Bool[Tensor, "node own"],
+    sampled: Bool[Tensor, "node own"],
+) -> PolicyLoss:
+    """The loss with how far the policy has moved and where the clip binds."""
+    with torch.no_grad():
+        ratio = log_ratio.exp()
+        nothing_sampled = (~sampled.any(dim=1)).to(ratio.dtype)
+        return PolicyLoss(
+            loss=loss,
+            ratio=masked_mean(ratio, sampled) + nothing_sampled,
+            clipped=masked_mean(binds.to(ratio.dtype), sampled),
+            approx_kl=masked_mean(ratio - 1 - log_ratio, sampled),
+        )
 
 
 class Weights(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Literal
 from llama_o1.errors import ConfigError
 
 Packing = Literal["trie", "padded"]
+Objective = Literal["ppo", "imitation"]
 Precision = Literal["no", "bf16"]  # no fp16: its loss scale would be one more state to resume exactly
 
 
@@ -30,8 +31,11 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class LearnerSettings:
-    """One optimizer step: AdamW with linear warm-up on PPO-clip and value losses."""
+    """One optimizer step: AdamW with linear warm-up on policy and value losses."""
 
+    objective: Objective = "ppo"
+    """Of the policy: PPO-clip, or `imitation`: plain cross-entropy of what was drawn, times its advantage
+    (expert iteration: with `teach.advantage right` only what led to right answers is taught)."""
     learning_rate: float = 1e-4
     warmup_steps: int = 10
     """0: none."""

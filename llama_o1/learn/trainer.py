@@ -25,7 +25,17 @@ from llama_o1.format.tokens import SpecialIds
 from llama_o1.learn.batches import Batcher
 from llama_o1.learn.forward import Readout, read
 from llama_o1.learn.guards import NotFiniteError, is_out_of_memory
-from llama_o1.learn.loss import Weights, combine, k3_kl, masked_mean, ppo_clip, value_cross_entropy, value_of
+from llama_o1.learn.loss import (
+    PolicyLoss,
+    Weights,
+    combine,
+    imitation,
+    k3_kl,
+    masked_mean,
+    ppo_clip,
+    value_cross_entropy,
+    value_of,
+)
 from llama_o1.learn.model import CausalLM
 from llama_o1.learn.pack import Batch, Group
 from llama_o1.learn.settings import LearnerSettings
@@ -244,15 +254,7 @@ class Learner:
         reference = self._reference(batch) if s.kl_weight > 0 else None
         proximal = self._proximal_logprobs(batch) if s.decoupled else None
         new = self.read(batch, entropy_grad=s.entropy_weight > 0)
-        policy = ppo_clip(
-            new.logprobs,
-            batch.old_logprobs,
-            batch.advantage,
-            batch.sampled,
-            s.clip,
-            dual_clip=s.dual_clip,
-            proximal=proximal,
-        )
+        policy = self._policy_loss(new.logprobs, batch, proximal)
         value = value_cross_entropy(new.rating, batch.value_target)
         kl = torch.zeros_like(value) if reference is None else k3_kl(new.logprobs, reference, batch.sampled)
         entropy = masked_mean(new.entropy, batch.sampled)
@@ -268,6 +270,18 @@ class Learner:
             approx_kl=policy.approx_kl,
             value_mean=value_of(new.rating),
         )
+
+    def _policy_loss(
+        self,
+        logprobs: Float[Tensor, "node own"],
+        batch: Batch,
+        proximal: Float[Tensor, "node own"] | None,
+    ) -> PolicyLoss:
+        s = self.settings
+        drawn = logprobs, batch.old_logprobs, batch.advantage, batch.sampled
+        if s.objective == "imitation":
+            return imitation(*drawn)
+        return ppo_clip(*drawn, s.clip, dual_clip=s.dual_clip, proximal=proximal)
 
     def _proximal_logprobs(self, batch: Batch) -> Float[Tensor, "node own"]:
         with torch.no_grad(), self._as_marked():

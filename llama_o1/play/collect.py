@@ -11,10 +11,22 @@ from tree.targets import AdvantageMode, targets
 
 
 def collect(
-    tree: Tree, *, problem: str, name: str, mode: AdvantageMode, mix: float, discount: float, trace: float
+    tree: Tree,
+    *,
+    problem: str,
+    name: str,
+    mode: AdvantageMode,
+    mix: float,
+    discount: float,
+    trace: float,
+    by_deviation: bool = False,
+    skip_zero: bool = False,
 ) -> list[Experience]:
-    """Experiences of every thought below the root, in the order they were made."""
-    taught = targets(tree, mode=mode, mix=mix, discount=discount, trace=trace)
+    """Experiences of every thought below the root, in the order they were made.
+
+    With `skip_zero` those are left out whose advantage is 0.
+    """
+    taught = targets(tree, mode=mode, mix=mix, discount=discount, trace=trace, by_deviation=by_deviation)
     experiences = []
     for node, target in zip(tree.nodes[1:], taught[1:], strict=True):
         trail = trail_of(tree, node.index)
@@ -22,6 +34,8 @@ def collect(
         assert sample is not None, "only the root has no sample"
         assert target is not None
         assert node.value is not None
+        if skip_zero and target.advantage == 0:
+            continue
         experiences.append(
             Experience(
                 context=np.asarray(trail.context[: trail.before], np.int32),

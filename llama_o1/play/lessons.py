@@ -16,7 +16,7 @@ from tree.targets import AdvantageMode, targets
 
 
 def with_lessons(
-    row: dict[str, Any], *, mode: AdvantageMode, mix: float, discount: float, trace: float
+    row: dict[str, Any], *, mode: AdvantageMode, mix: float, discount: float, trace: float, by_deviation: bool
 ) -> dict[str, Any]:
     """The row with value target, advantage and replay priority of every thought below the root.
 
@@ -27,7 +27,8 @@ def with_lessons(
     if len(values) < len(nodes) - 1 or not values:
         return row
     tree = Tree(row["problem"], 0, nodes)
-    taught = [t for t in targets(tree, mode=mode, mix=mix, discount=discount, trace=trace) if t is not None]
+    found = targets(tree, mode=mode, mix=mix, discount=discount, trace=trace, by_deviation=by_deviation)
+    taught = [target for target in found if target is not None]
     priorities = priority_of([t.advantage for t in taught], [t.value for t in taught], np.asarray(values))
     records = [
         record | {"value_target": target.value, "advantage": target.advantage, "priority": float(priority)}
