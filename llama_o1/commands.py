@@ -147,7 +147,7 @@ def init(arguments: list[str]) -> int:
 
 def sft(arguments: list[str]) -> int:
     """`llama-o1 sft`: a cold start."""
-    from llama_o1.config import SftConfig
+    from llama_o1.sft_config import SftConfig
 
     parser = parser_of(
         "sft", "Cold start: teach a model to write our thoughts from worked problems.", SftConfig

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llama_o1.errors import ConfigError
-from llama_o1.format.budget import BudgetPlan
-from llama_o1.format.marks import MarkSettings
-from llama_o1.learn.settings import ColdstartSettings, LearnerSettings, LoraSettings
+from llama_o1.learn.settings import LearnerSettings, LoraSettings
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
 from llama_o1.tasks.mixture import Columns, ProblemSet
@@ -230,48 +228,5 @@ class RunConfig:
             )
         if self.iterations < 0:
             raise ConfigError(f"iterations must be at least 0, got {self.iterations}")
-        if not self.problems:
-            raise ConfigError("problems must name at least one problem set, got none")
-
-
-@dataclass(frozen=True)
-class SftConfig:
-    """A cold start: a model taught to write our thoughts from worked problems."""
-
-    out: str = "runs/coldstart"
-    """Folder of the finished model."""
-    seed: int = 0
-    model: str | None = None
-    """What to start from; null: a new nano model with a tokenizer of its own."""
-    adapter: Literal["none", "lora"] = "none"
-    lora: LoraSettings = field(default_factory=LoraSettings)
-    problems: tuple[ProblemSet, ...] = (ProblemSet("word", max_steps=3),)
-    """Problems with worked solutions."""
-    budgets: tuple[int, ...] = (64, 96, 128, 192, 256)
-    """Path budgets, one drawn for each line."""
-    budget_step: int | None = None
-    """Instead: each line's own thinking tokens, rounded up to a multiple of this (BudgetThinker: 50)."""
-    marks: MarkSettings = field(default_factory=MarkSettings)
-    """Control tokens that the model is taught."""
-    calculator: bool = True
-    """Leave results of `<<48/2=` to the calculator."""
-    vary: float = 0.6
-    """Share of stored problems that are told again with other numbers."""
-    unsure: float = 0.4
-    """Share of lines whose ratings are random and not learned, so that the policy does not hang on them."""
-    threads: int = 0
-    """CPU threads of torch; 0: as many as there are cores."""
-    sft: ColdstartSettings = field(default_factory=ColdstartSettings)
-
-    def __post_init__(self) -> None:
-        """Refuse shares outside [0, 1] and a cold start without a budget."""
-        for name in ("vary", "unsure"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.budget_step is not None and self.budget_step < 1:
-            raise ConfigError(f"budget_step must be at least 1, got {self.budget_step}")
-        if not self.budgets:
-            raise ConfigError("budgets must name at least one path budget, got none")
-        BudgetPlan(min(self.budgets), (), self.marks)
         if not self.problems:
             raise ConfigError("problems must name at least one problem set, got none")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from llama_o1.config import SftConfig
 from llama_o1.errors import RunError
 from llama_o1.learn.coldstart import fine_tune
 from llama_o1.learn.model import load_model
 from llama_o1.learn.settings import ColdstartSettings
 from llama_o1.sft import cold_start
+from llama_o1.sft_config import SftConfig
 from llama_o1.tasks.mixture import ProblemSet
 
 SETTINGS = ColdstartSettings(steps=30, batch_tokens=64, learning_rate=1e-2, warmup_steps=2, bf16=False)

@@ -147,7 +147,8 @@ def test_of_a_line_rated_at_random_no_rating_is_learned_and_the_texts_are(codec,
 @pytest.mark.parametrize("step", [1, 10, 50])
 def test_a_line_fits_into_the_least_multiple_that_holds_it_with_its_control_tokens(codec, calculator, step):
     marks = MarkSettings()
-    written = fitting(LINE, codec, step, marks, calculator)
+    shown = codec.special.remaining
+    written = fitting(lambda plan: script(LINE, codec, plan, calculator), step, shown, marks)
     holds = [
         budget
         for budget in range(step * -(-marks.least_budget // step), 400, step)

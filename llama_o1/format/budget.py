@@ -10,6 +10,7 @@ below the root that is not a conclusion, `<end_of_thought>` included, headers, t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from llama_o1.errors import ConfigError
@@ -79,11 +80,14 @@ class BudgetPlan:
 def budget_words(plan: BudgetPlan, codec: Codec) -> str:
     """The budget in words, as BudgetThinker puts them after a question; names the control tokens to come."""
     there = [token for t in range(1, plan.total + 1) if (token := plan.token_at(t)) is not None]
-    if not there:
-        return f"(Complete thinking within {plan.total} tokens or fewer.)"
-    names, marks = " ".join(codec.decode([token]) for token in there), plan.marks
+    return budget_sentence(plan.total, [codec.decode([token]) for token in there], plan.marks)
+
+
+def budget_sentence(total: int, names: Sequence[str], marks: MarkSettings) -> str:
+    """The sentence about a budget of `total` tokens in which these control tokens will stand."""
+    within = f"(Complete thinking within {total} tokens or fewer"
+    if not names:
+        return f"{within}.)"
+    shown = f"{len(names)} special tokens ( {' '.join(names)} )"
     split = f"into {marks.size} parts" if marks.mode == "ratio" else f"every {marks.size} tokens"
-    return (
-        f"(Complete thinking within {plan.total} tokens or fewer, {len(there)} special tokens ( {names} ) "
-        f"will split the thinking process {split}.)"
-    )
+    return f"{within}, {shown} will split the thinking process {split}.)"

@@ -1,13 +1,18 @@
-"""Settings of a line of plain text: the prompt, and what stands around thinking and answer.
+"""A line of plain text: its settings, and the one way its prompt and its answer's beginning are written.
 
-Must not import torch: the command line reads them.
+Training and inference both write them by `prompt_ids` and `answer_ids`. Must not import torch: the command
+line reads the settings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llama_o1.errors import ConfigError
+from llama_o1.format.budget import BudgetPlan, budget_sentence, budget_words
+from llama_o1.format.encode import Codec
+from llama_o1.format.marks import MarkSettings
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,27 @@ class LineSettings:
         for name in ("waits", "min_thinking"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"thoughts.line.{name} must be at least 0, got {getattr(self, name)}")
+
+
+def prompt_ids(question: str, line: LineSettings, plan: BudgetPlan, codec: Codec) -> tuple[int, ...]:
+    """What a line begins with: the question in its prompt, the budget in words, the beginning of thinking."""
+    before, _, after = line.prompt.partition("{question}")
+    words = f"\n{budget_words(plan, codec)}" if line.tell_budget else ""
+    return (
+        *codec.encode_template(before),
+        *codec.encode(question.strip()),  # a name of a special token in a question stays plain text
+        *codec.encode_template(words + after + line.begin),
+    )
+
+
+def answer_ids(line: LineSettings, codec: Codec) -> tuple[int, ...]:
+    """What stands between thinking and answer: the end of the one, the beginning of the other."""
+    return tuple(codec.encode_template(line.end + line.answer))
+
+
+def template_texts(line: LineSettings, marks: MarkSettings) -> Iterator[str]:
+    """The texts that stand around question, thinking and answer: what a new tokenizer should know."""
+    yield from line.prompt.split("{question}")
+    yield from (line.begin, line.end, line.answer, line.answer_end, line.wait)
+    for names in ((), ("", "")):
+        yield f"\n{budget_sentence(0, names, marks)}" if line.tell_budget else ""

@@ -17,8 +17,9 @@ from dataclasses import replace
 
 from llama_o1.engine.protocol import Reply, Request, Sample
 from llama_o1.errors import ConfigError, EngineError, ProblemError
-from llama_o1.format.budget import BudgetPlan, budget_words
+from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
+from llama_o1.format.line import answer_ids, prompt_ids
 from llama_o1.play.expand import Grade, Judge, ThoughtSettings, Trail, mean, trail_of
 from llama_o1.play.segment import Ending, SegmentProgram
 from tree.actions import MetaAction
@@ -40,7 +41,7 @@ class LineWriter:
         marks = codec.special.remaining if settings.show_budget else ()
         self._plan = BudgetPlan(settings.path_budget, marks, settings.marks)
         self._wait = tuple(codec.encode_template(line.wait))
-        self._answer = tuple(codec.encode_template(line.end + line.answer))
+        self._answer = answer_ids(line, codec)
         self._think_end = Ending(codec, line.end)
         self._answer_end = Ending(codec, line.answer_end, line.answer)
         self._thought = settings.path_budget
@@ -136,14 +137,7 @@ class LineWriter:
         )  # fmt: skip
 
     def _root(self, question: str) -> tuple[int, ...]:
-        line = self.settings.line
-        before, _, after = line.prompt.partition("{question}")
-        words = f"\n{budget_words(self._plan, self.codec)}" if line.tell_budget else ""
-        return (
-            *self.codec.encode_template(before),
-            *self.codec.encode(question.strip()),  # a name of a special token in a question stays plain text
-            *self.codec.encode_template(words + after + line.begin),
-        )
+        return prompt_ids(question, self.settings.line, self._plan, self.codec)
 
     def _program(self, tree: Tree, ask: Ask) -> SegmentProgram:
         if ask.action is MetaAction.CONCLUDE:

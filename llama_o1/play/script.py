@@ -6,7 +6,7 @@ of headers, budget marks and calculator results.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from llama_o1.engine.protocol import Draw, Force
@@ -19,7 +19,7 @@ from llama_o1.play.program import Calculator, ThoughtProgram
 from llama_o1.tasks.traces import Traced
 from tree.actions import MetaAction
 
-_LONGEST = 10_000  # a given text is never cut
+LONGEST = 10_000  # a given text is never cut
 
 
 class Script(NamedTuple):
@@ -28,6 +28,7 @@ class Script(NamedTuple):
     ids: list[int]
     learn: list[bool]
     thinking: int  # thinking tokens of the line, control tokens included
+    given: int  # tokens of the problem's part, with which a line begins
 
 
 def script(line: Sequence[Traced], codec: Codec, plan: BudgetPlan, calculator: Calculator | None) -> Script:
@@ -37,31 +38,30 @@ def script(line: Sequence[Traced], codec: Codec, plan: BudgetPlan, calculator: C
     imitated is learned in its rating only, one that is not to be rated not even in that.
     """
     ids = list(codec.root(line[0].thought.text))
-    learn = [False] * len(ids)
-    spent = 0
+    given, spent = len(ids), 0
+    learn = [False] * given
     for thought, imitate, rate in line[1:]:
         header = codec.header(thought.father, thought.local, None)
-        program = ThoughtProgram(header, _LONGEST, _LONGEST, codec, plan, spent, calculator)
+        program = ThoughtProgram(header, LONGEST, LONGEST, codec, plan, spent, calculator)
         own, sampled = _play(program, codec, thought.action, thought.text)
         if thought.action is not MetaAction.CONCLUDE:
             spent += program.text_tokens(own)
         rating = _rating_ids(codec, thought.rating)
         ids += [*own, *rating]
         learn += [imitate and was_sampled for was_sampled in sampled] + [rate, False][: len(rating)]
-    return Script(ids, learn, spent)
+    return Script(ids, learn, spent, given)
 
 
 def fitting(
-    line: Sequence[Traced], codec: Codec, step: int, marks: MarkSettings, calculator: Calculator | None
+    write: Callable[[BudgetPlan], Script], step: int, remaining: tuple[int, ...], marks: MarkSettings
 ) -> Script:
-    """The script under the least budget that holds the line: a multiple of `step`, control tokens counted.
+    """What is written under the least budget that holds it: a multiple of `step`, control tokens counted.
 
     BudgetThinker section 3.3, B = T * ceil(|y| / T); there control tokens take the place of others.
     """
-    shown = codec.special.remaining
-    thinking = script(line, codec, BudgetPlan(_LONGEST, (), marks), calculator).thinking
+    thinking = write(BudgetPlan(LONGEST, (), marks)).thinking
     budget = step * -(-max(thinking, marks.least_budget) // step)
-    while (written := script(line, codec, BudgetPlan(budget, shown, marks), calculator)).thinking > budget:
+    while (written := write(BudgetPlan(budget, remaining, marks))).thinking > budget:
         budget += step
     return written
 

@@ -63,14 +63,19 @@ class Ending:
         return self._in_text(ids)
 
     def _in_text(self, ids: Sequence[int]) -> int | None:
-        text = self._codec.decode(ids)
+        text = self._shown(ids)
         at = text.find(self._text) if not self._braces else _closing(text, self._braces)
         if at < 0:
             return None
         kept = 0
-        while kept < len(ids) and len(self._codec.decode(ids[: kept + 1])) <= at:
+        while kept < len(ids) and len(self._shown(ids[: kept + 1])) <= at:
             kept += 1
         return kept
+
+    def _shown(self, ids: Sequence[int]) -> str:
+        """Text without control tokens, one of which may fall into an end of several tokens."""
+        marks = self._codec.special.remaining
+        return self._codec.decode([i for i in ids if i not in marks])
 
 
 def _closing(text: str, depth: int) -> int:
