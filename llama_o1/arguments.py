@@ -101,6 +101,8 @@ _LISTS = {
     "--baselines": None,
     "--budgets": None,
     "--seeds": None,
+    "--against": None,
+    "--rules": None,
 }
 _UNKNOWN = (
     re.compile(r"unrecognized arguments: (?:--)?(?P<key>[\w.+-]+)"),

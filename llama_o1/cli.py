@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 
 USAGE = """llama-o1: one language model as policy and value, searched as a tree, trained by self-play.
 
@@ -28,8 +29,8 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
              llama-o1 verify --config configs/nano.yaml
   grade    check answers, or a problem set's gold answers, with the answer checker
              llama-o1 grade --pairs FILE.jsonl
-  curate   list what training problems share with held-out ones
-             llama-o1 curate overlap TRAIN EVAL
+  curate   select good, hard and varied problems out of many, as s1 does
+             llama-o1 curate --config configs/curate.yaml
   export   plain Hugging Face weights of what a run learned
              llama-o1 export runs/nano OUT
   bench    measure speed against others, as ratios taken in one run
@@ -60,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, arguments: list[str]) -> int:
-    from llama_o1 import commands
     from llama_o1.errors import LlamaO1Error
     from replay.errors import ReplayError
 
@@ -70,7 +70,8 @@ def _run(name: str, arguments: list[str]) -> int:
     for noisy in ("httpx", "transformers", "accelerate", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     try:
-        return int(getattr(commands, FUNCTIONS.get(name, name))(arguments))
+        module = import_module(MODULES.get(name, "llama_o1.commands"))
+        return int(getattr(module, FUNCTIONS.get(name, name))(arguments))
     except (LlamaO1Error, ReplayError) as error:
         return _refuse(" ".join(str(error).split()))
     except BrokenPipeError:
@@ -93,7 +94,10 @@ COMMANDS = (
     "train", "search", "eval", "inspect", "init", "sft", "verify", "grade", "curate", "export", "bench",
 )  # fmt: skip
 FUNCTIONS = {"eval": "evaluate"}  # where a command has the name of one of Python's own functions
+# Of commands that have a file of their own.
+MODULES = {"curate": "llama_o1.curate.command", "init": "llama_o1.initialise"}
 _HOW_TO_GO_ON = {
+    "curate": "; no answer of a solver is lost: go on by the same command",
     "train": "; nothing acknowledged is lost: go on by the same command with `--resume true`",
     "eval": "; no finished trial is lost: go on by the same command",
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from llama_o1.arguments import build, nearest, parse, parser_of, value_of
 from llama_o1.errors import ConfigError, ProblemError, RunError
-from llama_o1.format.marks import MarkSettings
+from llama_o1.printed import printed as _print
 
 if TYPE_CHECKING:
     from llama_o1.answer import Answers
@@ -129,22 +129,6 @@ def inspect(arguments: list[str]) -> int:
     return 0
 
 
-def init(arguments: list[str]) -> int:
-    """`llama-o1 init`: add the special tokens to a model."""
-    parser = parser_of("init", "Add the special tokens to any Hugging Face causal LM.")
-    parser.add_argument("model", type=str, help="a model folder or a Hugging Face name")
-    parser.add_argument("out", type=str, help="the folder to write")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise that tells the new rows apart")
-    parser.add_class_arguments(MarkSettings, "marks")
-    given = parse(parser, arguments)
-    marks = build(MarkSettings, given.marks)
-    from llama_o1.learn.model import init_model
-
-    added = init_model(given.model, given.out, seed=given.seed, marks=marks)
-    _print(f"added {len(added)} tokens to {given.model}: {' '.join(added)}\nwrote {given.out}")
-    return 0
-
-
 def sft(arguments: list[str]) -> int:
     """`llama-o1 sft`: a cold start."""
     from llama_o1.sft_config import SftConfig
@@ -202,29 +186,6 @@ def grade(arguments: list[str]) -> int:
         failed += row["verdict"] != "correct"
         _print(json.dumps(row))
     return 1 if failed and settings.problems else 0
-
-
-def curate(arguments: list[str]) -> int:
-    """`llama-o1 curate overlap`: word n-grams that two problem sets share."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        _print("usage: llama-o1 curate overlap TRAIN EVAL [--words 8] [--column question]")
-        return 0 if arguments else 2
-    if arguments[0] != "overlap":
-        raise ConfigError(f"no curation {arguments[0]!r}; there is overlap")
-    parser = parser_of("curate overlap", "List pairs of problems that share words in a row.")
-    parser.add_argument("train", type=str, help="a problem set or a JSONL file")
-    parser.add_argument("eval", type=str, help="a problem set or a JSONL file")
-    parser.add_argument("--words", type=int, default=8, help="how many in a row")
-    parser.add_argument("--column", type=str, default="question", help="where a file keeps its questions")
-    given = parse(parser, arguments[1:])
-    if given.words < 1:
-        raise ConfigError(f"words must be at least 1, got {given.words}")
-    from llama_o1.tasks.overlap import overlaps, questions
-
-    train, held = questions(given.train, "train", given.column), questions(given.eval, "test", given.column)
-    for found in overlaps(train, held, given.words):
-        _print(json.dumps(found._asdict(), ensure_ascii=False))
-    return 0
 
 
 def export(arguments: list[str]) -> int:
@@ -363,8 +324,3 @@ def _write(answers: Answers, json_file: str | None, html_file: str | None, teach
     if html_file is not None:
         page_of([taught(row, teach) for row in rows], Path(html_file))
         _print(f"wrote {html_file}")
-
-
-def _print(text: str) -> None:
-    encoding = sys.stdout.encoding or "ascii"  # what it cannot hold is written as an escape
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")

@@ -49,7 +49,7 @@ def evaluate_methods(config: EvalConfig) -> dict[str, Any]:
         expander.limits(min(config.budgets))
         fitting = _fitting(sets, expander)
         plan = plan_of(config, fitting.sets)
-        settings = {**config.resolved(), "weights": _fingerprint(system.loaded.model)}
+        settings = {**config.resolved(), "weights": fingerprint(system.loaded.model)}
         with Ledger(folder, settings, FREE) as ledger, logging_redirect_tqdm():
             _check_same_problems(ledger, plan, fitting.sets)
             _make_missing(ledger, plan, fitting.sets, config, system, expander)
@@ -171,7 +171,7 @@ def _check_same_problems(ledger: Ledger, plan: Plan, sets: Sets) -> None:
             )
 
 
-def _fingerprint(model: torch.nn.Module) -> str:
+def fingerprint(model: torch.nn.Module) -> str:
     """What tells the weights of one model from those of another: a checksum of the head of each tensor."""
     crc = 0
     for name, tensor in sorted(model.named_parameters()):

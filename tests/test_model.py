@@ -5,84 +5,18 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PhiConfig,
-    PhiForCausalLM,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
+from tiny_models import CHARACTERS, build, characters, logits_of, save, tables
 
 from llama_o1.engine.local import LocalEngine
 from llama_o1.engine.protocol import Request
 from llama_o1.errors import ConfigError, ModelError
 from llama_o1.format.marks import MarkSettings
 from llama_o1.format.tokens import SPECIAL_TOKENS, STRUCTURE
-from llama_o1.learn.model import init_model, load_model, merged
+from llama_o1.learn.init import init_model
+from llama_o1.learn.model import load_model, merged
 from llama_o1.learn.settings import LoraSettings
 
-CHARACTERS = ["<unk>", "<s>", "</s>", "\n", *"0123456789abcdefghijklmnopqrstuvwxyz<>/+-=_ "]
-SIZE = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 64,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "initializer_range": 0.3,
-}
-
-
-def characters(*, extra=()):
-    vocabulary = {token: i for i, token in enumerate([*CHARACTERS, *extra])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
-
-
-def build(kind, vocab_size):
-    torch.manual_seed(5)
-    size = {**SIZE, "vocab_size": vocab_size}
-    makers = {
-        "llama tied": lambda: LlamaForCausalLM(LlamaConfig(**size, tie_word_embeddings=True)),
-        "llama untied": lambda: LlamaForCausalLM(LlamaConfig(**size, tie_word_embeddings=False)),
-        "qwen2": lambda: Qwen2ForCausalLM(
-            Qwen2Config(**size, num_key_value_heads=2, tie_word_embeddings=True)
-        ),
-        "neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**size, tie_word_embeddings=False)),
-        "gemma2": lambda: Gemma2ForCausalLM(
-            Gemma2Config(
-                **size,
-                num_key_value_heads=1,
-                head_dim=8,
-                query_pre_attn_scalar=1,
-                attn_logit_softcapping=0.1,
-            )
-        ),
-        "phi with a head bias": lambda: PhiForCausalLM(PhiConfig(**size, tie_word_embeddings=False)),
-    }
-    return makers[kind]().eval()
-
-
 KINDS = ["llama tied", "llama untied", "qwen2", "neox", "phi with a head bias"]
-
-
-def save(folder, kind="llama tied", vocab_size=None, tokenizer=None):
-    model = build(kind, vocab_size or len(CHARACTERS))
-    model.save_pretrained(folder)
-    (tokenizer or characters()).save_pretrained(folder)
-    return model
 
 
 @pytest.fixture
@@ -93,19 +27,10 @@ def ready(tmp_path):
     return tmp_path / "ready"
 
 
-def logits_of(model, ids=(4, 9, 30, 12)):
-    with torch.no_grad():
-        return model(input_ids=torch.tensor([ids])).logits
-
-
-def tables(model):
-    return model.get_input_embeddings().weight, model.get_output_embeddings().weight
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_model_gets_the_tokens_and_its_old_rows_stay(tmp_path, kind):
     before = save(tmp_path / "source", kind)
-    assert init_model(tmp_path / "source", tmp_path / "out") == list(SPECIAL_TOKENS)
+    assert init_model(tmp_path / "source", tmp_path / "out").added == list(SPECIAL_TOKENS)
     model, _, special, _ = load_model(tmp_path / "out")
     old, new = len(CHARACTERS), special.remaining[-1] + 1
     assert special.start_of_father_id == new - len(SPECIAL_TOKENS) >= old
@@ -119,7 +44,7 @@ def test_any_model_gets_the_tokens_and_its_old_rows_stay(tmp_path, kind):
 def test_a_model_gets_the_control_tokens_that_were_asked_for_and_no_others(tmp_path):
     marks = MarkSettings("every", 50, longest=200)
     save(tmp_path / "source")
-    assert init_model(tmp_path / "source", tmp_path / "out", marks=marks) == [
+    assert init_model(tmp_path / "source", tmp_path / "out", marks=marks).added == [
         *STRUCTURE, "<remaining>150</remaining>", "<remaining>100</remaining>", "<remaining>50</remaining>"
     ]  # fmt: skip
     loaded = load_model(tmp_path / "out", marks=marks)
@@ -193,7 +118,7 @@ def test_a_token_the_model_has_keeps_its_row_and_becomes_special(tmp_path):
     before = save(
         tmp_path / "source", vocab_size=len(CHARACTERS) + 1, tokenizer=characters(extra=["<critic>"])
     )
-    added = init_model(tmp_path / "source", tmp_path / "out")
+    added = init_model(tmp_path / "source", tmp_path / "out").added
     model, tokenizer, *_ = load_model(tmp_path / "out")
     assert added == [token for token in SPECIAL_TOKENS if token != "<critic>"]
     old = len(CHARACTERS)
@@ -231,7 +156,7 @@ def test_the_same_seed_gives_the_same_model_and_touches_no_global_generator(tmp_
 
 def test_a_model_that_has_all_tokens_is_copied_as_it_is(ready):
     out = ready.parent / "again"
-    assert init_model(ready, out) == []
+    assert init_model(ready, out).added == []
     assert (out / "model.safetensors").read_bytes() == (ready / "model.safetensors").read_bytes()
 
 
@@ -367,7 +292,7 @@ def test_an_adapter_folder_loads_as_its_merged_model(ready):
     again = load_model(ready.parent / "adapter").model
     ids = (4, special.positive, 30)
     torch.testing.assert_close(logits_of(again, ids), logits_of(model, ids), atol=1e-5, rtol=1e-5)
-    assert type(again) is LlamaForCausalLM
+    assert type(again).__name__ == "LlamaForCausalLM"
 
 
 def test_the_seed_draws_the_adapter_and_touches_no_global_generator(ready):

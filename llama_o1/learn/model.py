@@ -1,4 +1,4 @@
-"""Models from disk or the hub: loading, LoRA, our special tokens' rows, and plain weights again.
+"""Models from disk or the hub: loading, LoRA, and plain weights again.
 
 Works with any Hugging Face causal LM, tied or untied. Knows no losses and no batches.
 """
@@ -11,10 +11,8 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from huggingface_hub import snapshot_download
-from jaxtyping import Float
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from tokenizers import AddedToken
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -26,7 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from llama_o1.errors import ConfigError, ModelError
 from llama_o1.format.marks import MarkSettings
-from llama_o1.format.tokens import SPECIAL_TOKENS, STRUCTURE, SpecialIds, special_ids
+from llama_o1.format.tokens import SpecialIds, special_ids
 from llama_o1.learn.settings import LoraSettings
 
 CausalLM = PreTrainedModel | PeftModel
@@ -62,10 +60,10 @@ def load_model(
     quiet()
     if dtype not in DTYPES:
         raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype}")
-    source = _find(name)
-    tokenizer = _read(source, AutoTokenizer)
+    source = find_model(name)
+    tokenizer = read_folder(source, AutoTokenizer)
     special = special_ids(tokenizer, source.name, marks)
-    model = _read_model(source, DTYPES[dtype])
+    model = read_weights(source, DTYPES[dtype])
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ModelError(
@@ -80,41 +78,16 @@ def load_model(
     return Loaded(model.eval(), tokenizer, special, next(i for i in pads if i is not None))
 
 
+def read_plain(name: str | Path, dtype: str = "float32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Any causal LM and its tokenizer, with or without our special tokens."""
+    quiet()
+    source = find_model(name)
+    return read_weights(source, DTYPES[dtype]), read_folder(source, AutoTokenizer)
+
+
 def quiet() -> None:
     """Turn off transformers' own progress bars, which also show where there is no terminal."""
     disable_progress_bar()
-
-
-def init_model(
-    source: str | Path,
-    out: str | Path,
-    *,
-    seed: int = 0,
-    noise: float = 0.02,
-    reference: Sequence[str] | None = None,
-    marks: MarkSettings | None = None,
-) -> list[str]:
-    """Write source with our special tokens into the folder out; the tokens it did not have.
-
-    A new token's input and output rows start from the mean row of the reference tokens (by default the
-    newline, begin and end tokens, as far as each is one id) plus noise of `noise` times the spread of
-    all rows, since equal rows could never be told apart. Tokens that exist keep their rows.
-    """
-    quiet()
-    found, target = _find(source), Path(out)
-    _check_free(target)
-    tokenizer = _read(found, AutoTokenizer)
-    model = _read_model(found, "auto")
-    start = _reference_ids(tokenizer, reference)
-    known, used_rows = tokenizer.get_vocab(), len(tokenizer)
-    tokens = SPECIAL_TOKENS if marks is None else (*STRUCTURE, *marks.names())
-    added = [token for token in tokens if token not in known]
-    # Special, so that the name of a token in a question stays plain text (split_special_tokens).
-    tokenizer.add_tokens([AddedToken(t, normalized=False, special=True) for t in tokens], special_tokens=True)
-    special_ids(tokenizer, found.name, marks)
-    _start_rows(model, [tokenizer.convert_tokens_to_ids(t) for t in added], start, used_rows, noise, seed)
-    _write(model, tokenizer, target, lambda read_back: special_ids(read_back, str(target), marks))
-    return added
 
 
 def export_model(source: str | Path, out: str | Path) -> None:
@@ -123,11 +96,11 @@ def export_model(source: str | Path, out: str | Path) -> None:
     An adapter is merged in float32, in which it was trained. ModelError: out is in the way.
     """
     quiet()
-    found, target = _find(source), Path(out)
-    _check_free(target)
-    tokenizer = _read(found, AutoTokenizer)
+    found, target = find_model(source), Path(out)
+    check_free(target)
+    tokenizer = read_folder(found, AutoTokenizer)
     adapted = (found.folder / "adapter_config.json").exists()
-    _write(_read_model(found, torch.float32 if adapted else "auto"), tokenizer, target)
+    write_model(read_weights(found, torch.float32 if adapted else "auto"), tokenizer, target)
 
 
 def add_lora(
@@ -175,16 +148,18 @@ def plain(model: CausalLM) -> PreTrainedModel:
     return cast(PreTrainedModel, inside)
 
 
-class _Source(NamedTuple):
+class Source(NamedTuple):
+    """A model that was found."""
+
     name: str  # as the user wrote it
     folder: Path
 
 
-def _find(name: str | Path) -> _Source:
+def find_model(name: str | Path) -> Source:
     """The folder of a model, fetched from the hub when it is none here."""
     text, path = str(name), Path(name).expanduser()
     if path.is_dir():
-        return _Source(text, path)
+        return Source(text, path)
     if path.exists():
         raise ModelError(f"model {text} is a file; name the folder that holds config.json and the weights")
     if isinstance(name, Path) or text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1:
@@ -196,10 +171,11 @@ def _find(name: str | Path) -> _Source:
         raise ModelError(
             f"model {text} is no folder here, and the Hugging Face hub does not give it: {_one_line(error)}"
         ) from error
-    return _Source(text, Path(folder))
+    return Source(text, Path(folder))
 
 
-def _read(source: _Source, reader: Any, **options: Any) -> Any:
+def read_folder(source: Source, reader: Any, **options: Any) -> Any:
+    """What a loader of transformers makes of the folder; ModelError with one line when it cannot."""
     try:
         return reader.from_pretrained(source.folder, **options)
     except Exception as error:  # the loaders raise nearly every type for a damaged file
@@ -211,22 +187,23 @@ def _one_line(error: Exception) -> str:
     return lines[0][:300] if lines else type(error).__name__
 
 
-def _read_model(source: _Source, dtype: torch.dtype | str) -> Any:
+def read_weights(source: Source, dtype: torch.dtype | str) -> Any:
+    """The causal LM of a folder, an adapter merged; ModelError when it cannot be read or is damaged."""
     if (source.folder / "adapter_config.json").exists():
-        config = _read(source, PeftConfig)
-        base = _read_model(_find(config.base_model_name_or_path), dtype)
+        config = read_folder(source, PeftConfig)
+        base = read_weights(find_model(config.base_model_name_or_path), dtype)
         try:
             model = PeftModel.from_pretrained(base, source.folder).merge_and_unload()
             model.tie_weights()
-        except Exception as error:  # as in _read
+        except Exception as error:  # as in read_folder
             raise ModelError(f"adapter folder {source.name} cannot be read: {_one_line(error)}") from error
     else:
         # Safetensors only: the other format is a pickle.
         options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-        if getattr(_read(source, AutoConfig).get_text_config(), "attn_logit_softcapping", None):
+        if getattr(read_folder(source, AutoConfig).get_text_config(), "attn_logit_softcapping", None):
             # Of transformers' attentions only this one caps; an engine caps too, and both must agree.
             options["attn_implementation"] = "eager"
-        model, report = _read(source, AutoModelForCausalLM, **options)
+        model, report = read_folder(source, AutoModelForCausalLM, **options)
         missing = sorted(report["missing_keys"])
         if missing:
             raise ModelError(
@@ -237,68 +214,25 @@ def _read_model(source: _Source, dtype: torch.dtype | str) -> Any:
     return model
 
 
-def _reference_ids(tokenizer: PreTrainedTokenizerBase, names: Sequence[str] | None) -> list[int]:
-    """Ids of the tokens that new rows start from; [] when the tokenizer has none of the usual ones."""
-    if names is None:
-        newline = tokenizer.encode("\n", add_special_tokens=False)
-        usual = (tokenizer.bos_token_id, tokenizer.eos_token_id, newline[0] if len(newline) == 1 else None)
-        return sorted({i for i in usual if i is not None and i != tokenizer.unk_token_id})
-    ids = [tokenizer.encode(name, add_special_tokens=False) for name in names]
-    for name, encoded in zip(names, ids, strict=True):
-        if len(encoded) != 1:
-            raise ModelError(f"reference token {name!r} must be one token of the model, got {len(encoded)}")
-    return [encoded[0] for encoded in ids]
-
-
-def _start_rows(
-    model: Any, ids: list[int], start: list[int], used_rows: int, noise: float, seed: int
-) -> None:
-    """Resize where needed and give new ids their first input and output rows, biases included."""
-    rows = model.get_input_embeddings().weight.shape[0]
-    needed = max(ids, default=-1) + 1
-    ids = sorted({*ids, *range(rows, needed)})  # a tokenizer may have other tokens without a row
-    if not ids:
-        return
-    used_rows = min(used_rows, rows)
-    start = start or list(range(used_rows))
-    if needed > rows:  # many models keep spare rows
-        with torch.random.fork_rng(devices=[]):  # transformers fills the new rows from the global generator
-            model.resize_token_embeddings(needed, mean_resizing=False)
-    generator = torch.Generator().manual_seed(seed)
-    inputs, head = model.get_input_embeddings().weight, model.get_output_embeddings()
-    tables = [inputs] if head.weight is inputs else [inputs, head.weight]
-    with torch.no_grad():
-        for table in tables:
-            table[ids] = _near_mean(table[:used_rows], start, len(ids), noise, generator).to(table.dtype)
-        if getattr(head, "bias", None) is not None:
-            head.bias[ids] = head.bias[start].mean()
-
-
-def _near_mean(
-    table: Float[Tensor, "vocab width"], ids: list[int], count: int, noise: float, generator: torch.Generator
-) -> Float[Tensor, "count width"]:
-    mean, spread = table[ids].float().mean(dim=0), table.float().std()
-    return mean + noise * spread * torch.randn(count, table.shape[1], generator=generator)
-
-
-def _check_free(target: Path) -> None:
+def check_free(target: Path) -> None:
+    """ModelError when the folder holds something."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ModelError(f"{target} is in the way; name a folder that is new or empty")
 
 
-def _write(
+def write_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     target: Path,
-    check: Callable[[PreTrainedTokenizerBase], object] = lambda read_back: None,
+    check: Callable[[Path], object] = lambda folder: None,
 ) -> None:
-    """Save both beside the target, check the tokenizer as read back, then rename: whole or not at all."""
+    """Save both beside the target, check the folder, then rename: whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         made = Path(temporary) / "model"
         model.save_pretrained(made)
         tokenizer.save_pretrained(made)
-        check(_read(_Source(str(target), made), AutoTokenizer))
+        check(made)
         made.replace(target)
 
 

@@ -21,6 +21,10 @@ class Writer(Protocol):
         """The hard limits of a tree with this budget; ConfigError when it is too small."""
         ...
 
+    def holds(self, question: str) -> bool:
+        """Whether the model's context has room for the question and what is to be written."""
+        ...
+
     def tree(self, question: str, seed: int) -> Tree:
         """A tree that holds the question; ProblemError when the context cannot."""
         ...

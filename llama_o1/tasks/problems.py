@@ -35,6 +35,14 @@ class Loaded(NamedTuple):
     num_skipped: int
 
 
+class Source(NamedTuple):
+    """How the rows of a set are read."""
+
+    name: str  # without folders and endings
+    split: str
+    columns: Columns
+
+
 def load_problems(
     name: str,
     *,
@@ -61,7 +69,12 @@ def load_problems(
         raise ProblemError(f"limit must be at least 1, got {limit}")
     if name in GENERATED:
         return Loaded(generate(name, split, limit or GENERATED_COUNT, 0, 1, MAX_STEPS[name]), 0)
-    columns = Columns(question_column, answer_column, solution_column)
+    rows, source = rows_of(name, split, Columns(question_column, answer_column, solution_column))
+    return _collect(rows, source, limit, skip_bad_lines)
+
+
+def rows_of(name: str, split: str, columns: Columns) -> tuple[Iterator[Row], Source]:
+    """The rows of a set that is stored, and how to read them; ProblemError when there is none."""
     if name in STORED:
         rows, columns = _stored_rows(name, split), Columns()
     elif Path(name).is_dir() or is_hub_name(name):
@@ -71,19 +84,28 @@ def load_problems(
         rows = jsonl_rows(Path(name))
     else:
         raise ProblemError(_unknown(name))
-    return _collect(rows, _Source(Path(name).name.partition(".")[0], split, columns), limit, skip_bad_lines)
+    return rows, Source(Path(name).name.partition(".")[0], split, columns)
+
+
+def problem_of_row(row: Row, source: Source, number: int) -> Problem | None:
+    """A row as a problem, None when it belongs to another split; ProblemError that says where it is broken.
+
+    `number` counts from 1 and names a row without an id.
+    """
+    try:
+        if row.fields is None:
+            raise ProblemError(row.fault)
+        if not _belongs(row.fields.get("split"), source.split):
+            return None
+        return _problem(row.fields, source, number)
+    except ProblemError as error:
+        raise ProblemError(f"{row.where}: {error}") from error
 
 
 def canonical(question: str) -> str:
     """The question with names masked and numbers sorted; equal for renamings and reorderings."""
     numbers = sorted(number.replace(",", "") for number in _NUMBER.findall(question))
     return f"{_masked(question)} {' '.join(numbers)}"
-
-
-class _Source(NamedTuple):
-    name: str
-    split: str
-    columns: Columns
 
 
 _BUILTIN = Path(__file__).parent / "builtin"
@@ -146,7 +168,7 @@ def _jsonl_row(where: str, line: bytes) -> Row:
     return Row(where, fields)
 
 
-def _collect(rows: Iterable[Row], source: _Source, limit: int | None, skip_bad_lines: bool) -> Loaded:
+def _collect(rows: Iterable[Row], source: Source, limit: int | None, skip_bad_lines: bool) -> Loaded:
     """Problems of the rows until there are `limit`."""
     problems: list[Problem] = []
     num_skipped = 0
@@ -154,14 +176,13 @@ def _collect(rows: Iterable[Row], source: _Source, limit: int | None, skip_bad_l
         if len(problems) == limit:
             break
         try:
-            if row.fields is None:
-                raise ProblemError(row.fault)
-            if _belongs(row.fields.get("split"), source.split):
-                problems.append(_problem(row.fields, source, number))
-        except ProblemError as error:
+            problem = problem_of_row(row, source, number)
+        except ProblemError:
             if not skip_bad_lines:
-                raise ProblemError(f"{row.where}: {error}") from error
+                raise
             num_skipped += 1
+        else:
+            problems += [] if problem is None else [problem]
     return Loaded(problems, num_skipped)
 
 
@@ -170,7 +191,7 @@ def _belongs(named: object, split: str) -> bool:
     return named in SPLIT_NAMES[split] or not any(named in names for names in SPLIT_NAMES.values())
 
 
-def _problem(fields: Mapping[str, Any], source: _Source, number: int) -> Problem:
+def _problem(fields: Mapping[str, Any], source: Source, number: int) -> Problem:
     """A row as a problem; ProblemError when it is not one."""
     question = _text(fields, source.columns.question, "columns.question")
     written = _text(fields, source.columns.answer, "columns.answer")
