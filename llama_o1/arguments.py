@@ -98,6 +98,7 @@ _LISTS = {
     "--engine.urls": None,
     "--trackers": None,
     "--methods": None,
+    "--ablations": None,
     "--baselines": None,
     "--budgets": None,
     "--seeds": None,

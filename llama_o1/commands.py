@@ -234,7 +234,15 @@ def evaluate(arguments: list[str]) -> int:
     """`llama-o1 eval`: methods at equal tokens."""
     from llama_o1.measure.settings import EvalConfig
 
-    words = "Compare methods on the same problems, with the same model, seeds and budgets of tokens."
+    if "--ablate" in arguments:
+        from llama_o1.ablate import ablate_command
+
+        _print(ablate_command([argument for argument in arguments if argument != "--ablate"]))
+        return 0
+    words = (
+        "Compare methods on the same problems, with the same model, seeds and budgets of tokens. With "
+        "--ablate: one search and what its parts bring, by settings of its own (eval --ablate --help)."
+    )
     parser = parser_of("eval", words, EvalConfig)
     parser.add_argument("--json", type=str | None, help="write the result to this file too")
     given = parse(parser, [a.replace("--problems.limit", "--limit", 1) for a in arguments])

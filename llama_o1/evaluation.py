@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from llama_o1 import assemble
 from llama_o1.errors import ProblemError, RunError
+from llama_o1.measure.ablations import AblateConfig
 from llama_o1.measure.compare import ALL, Plan, compare
 from llama_o1.measure.contest import Entry, checksum, contest
 from llama_o1.measure.ledger import Ledger
@@ -34,7 +35,9 @@ log = logging.getLogger(__name__)
 Sets = Mapping[str, Mapping[str, Problem]]  # by name of the set, then by id
 
 
-class _Fitting(NamedTuple):
+class Fitting(NamedTuple):
+    """Problems that are searched."""
+
     sets: Sets
     left_out: dict[str, int]  # problems by set that the model's context cannot hold
 
@@ -47,11 +50,11 @@ def evaluate_methods(config: EvalConfig) -> dict[str, Any]:
         assemble.check_serves(system)
         expander = assemble.expander(system, config.thoughts)
         expander.limits(min(config.budgets))
-        fitting = _fitting(sets, expander)
+        fitting = fitting_of(sets, expander)
         plan = plan_of(config, fitting.sets)
         settings = {**config.resolved(), "weights": fingerprint(system.loaded.model)}
         with Ledger(folder, settings, FREE) as ledger, logging_redirect_tqdm():
-            _check_same_problems(ledger, plan, fitting.sets)
+            check_same_problems(ledger, plan.wanted(), fitting.sets)
             _make_missing(ledger, plan, fitting.sets, config, system, expander)
             trials = ledger.trials
     result = {
@@ -64,7 +67,7 @@ def evaluate_methods(config: EvalConfig) -> dict[str, Any]:
     return result
 
 
-def problems_of(config: EvalConfig) -> Sets:
+def problems_of(config: EvalConfig | AblateConfig) -> Sets:
     """The problems of each set, at most `limit`; ProblemError when one cannot be read or repeats an id."""
     sets: dict[str, dict[str, Problem]] = {}
     for wanted in config.problems:
@@ -144,7 +147,7 @@ def _phases(missing: Sequence[Key], sets: Sets) -> Iterator[tuple[tuple[str, int
         yield pair, [Entry(k, sets[k.set][k.problem]) for k in missing if (k.method, k.budget) == pair]
 
 
-def _fitting(sets: Sets, expander: Expander) -> _Fitting:
+def fitting_of(sets: Sets, expander: Expander) -> Fitting:
     """The problems that the context has room for, the same for every method."""
     fitting = {
         name: {key: problem for key, problem in problems.items() if expander.holds(problem.question)}
@@ -158,11 +161,12 @@ def _fitting(sets: Sets, expander: Expander) -> _Fitting:
             )
         if count:
             log.warning("%s: %d problems do not fit the model's context and are left out", name, count)
-    return _Fitting(fitting, left_out)
+    return Fitting(fitting, left_out)
 
 
-def _check_same_problems(ledger: Ledger, plan: Plan, sets: Sets) -> None:
-    for key in plan.wanted():
+def check_same_problems(ledger: Ledger, keys: Iterable[Key], sets: Sets) -> None:
+    """RunError where a finished trial is of another problem than the one that has its id now."""
+    for key in keys:
         trial = ledger.trials.get(key)
         if trial is not None and trial.question != checksum(sets[key.set][key.problem]):
             raise RunError(

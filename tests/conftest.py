@@ -108,7 +108,7 @@ def grow(codec, writer):
             Job(
                 str(i),
                 tree,
-                start(tree, method, limits, action_draw(method.actions, Transitions())),
+                start(tree, method, limits, action_draw(method, Transitions())),
                 expander,
                 judge,
             )

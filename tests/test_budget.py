@@ -178,7 +178,7 @@ def test_a_tree_shows_the_marks_of_any_family_that_its_vocabulary_holds(marks):
     expander = Expander(codec, ThoughtSettings(path_budget=43, max_text=13, max_answer=5, marks=marks), 1024)
     tree = expander.tree("What is 1+2?", 0)
     method = MethodSettings(budget_tokens=2000)
-    search = start(tree, method, expander.limits(2000), action_draw(method.actions, Transitions()))
+    search = start(tree, method, expander.limits(2000), action_draw(method, Transitions()))
     list(drive(engine, [Job("0", tree, search, expander, lambda text: Grade(None, None))]))
     plan, seen = BudgetPlan(43, codec.special.remaining, marks), set()
     for node in tree.nodes[1:]:

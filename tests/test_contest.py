@@ -1,6 +1,7 @@
 """Searches over a fake engine become trials: honest budgets, every token accounted, no grade told."""
 
 import dataclasses
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -48,15 +49,17 @@ def solver(codec, writer):
     return policy
 
 
-def run(codec, solver, method, budget=260, seeds=(0,), problems=PROBLEMS, scramble=None):
+def run(
+    codec, solver, method, budget=260, seeds=(0,), problems=PROBLEMS, scramble=None, thoughts=THOUGHTS, **over
+):
     engine = FakeEngine(len(codec.tokenizer), 512, policy=solver, scramble_seed=scramble)
     entries = [Entry(Key("here", p.id, method, budget, seed), p) for seed in seeds for p in problems]
     lines = 3 if method == "dvts" else 64
     method_settings = MethodSettings(
-        method=method, budget_tokens=budget, num_lines=lines, stop_decided=False, tree=MANY
+        method=method, budget_tokens=budget, num_lines=lines, stop_decided=False, tree=MANY, **over
     )
     trials = []
-    contest(engine, entries, Expander(codec, THOUGHTS, 512), method_settings, trials.append)
+    contest(engine, entries, Expander(codec, thoughts, 512), method_settings, trials.append)
     return {trial.key: trial for trial in trials}, engine.figures()
 
 
@@ -90,6 +93,34 @@ def test_methods_that_only_count_otherwise_draw_the_same_lines(codec, solver):
     drawn = [run(codec, solver, method)[0] for method in ("majority", "best_of_n", "value_vote")]
     for trials in zip(*(found.values() for found in map(sorted_by_problem, drawn)), strict=True):
         assert len({(trial.problem, trial.tokens, trial.found) for trial in trials}) == 1
+
+
+@pytest.mark.parametrize("source", ["model", "uniform", "transitions"])
+@pytest.mark.parametrize("off", [("divide",), ("critic", "refine")])
+def test_a_kind_that_is_switched_off_stands_in_no_tree(grow, codec, solver, source, off):
+    engine = FakeEngine(len(codec.tokenizer), 512, policy=solver)
+    method = MethodSettings(budget_tokens=900, stop_decided=False, tree=MANY, actions=source, without=off)
+    (tree,) = grow(["What is 1 + 2?"], THOUGHTS, method, engine)
+    kinds = {node.action.value for node in tree.nodes}
+    assert not kinds & set(off)
+    assert {"expand", "conclude", "divide", "critic"} - set(off) <= kinds
+    assert tree.tokens_used <= 900
+    drawn = [event for event in tree.events if "is switched off" in event]
+    assert drawn or source != "model"  # a step has no tag, so also there the model may draw another kind
+
+
+def test_a_kind_that_is_drawn_though_it_is_off_costs_its_header_and_is_counted_as_failed(codec, solver):
+    trials = run(codec, solver, "mcts", without=("divide",))[0].values()
+    wasted = sum(trial.failed for trial in trials)
+    assert 0 < wasted < sum(trial.tokens for trial in trials) / 2
+    assert all(trial.tokens == trial.sampled + trial.forced <= 260 for trial in trials)
+
+
+def test_a_search_that_reads_no_value_weighs_answers_by_count(codec, solver):
+    blind = replace(THOUGHTS, read_value=False)
+    voted, counted = (run(codec, solver, name, thoughts=blind)[0] for name in ("value_vote", "majority"))
+    for one, other in zip(voted.values(), counted.values(), strict=True):
+        assert (one.answer, one.found, one.tokens) == (other.answer, other.found, other.tokens)
 
 
 def sorted_by_problem(trials):

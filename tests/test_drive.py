@@ -59,7 +59,7 @@ def jobs_over(codec, engine, questions, method, judge=lambda text: Grade(None, N
     expander = Expander(codec, THOUGHTS, engine.max_context)
     for i, question in enumerate(questions):
         tree = expander.tree(question, i)
-        kinds = action_draw(method.actions, Transitions())
+        kinds = action_draw(method, Transitions())
         search = start(tree, method, expander.limits(method.budget_tokens), kinds)
         yield Job(str(i), tree, search, expander, judge)
 

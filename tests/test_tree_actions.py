@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from tree.actions import DRAWABLE, MetaAction, Transitions, allowed, by_model, uniformly
+from tree.actions import DRAWABLE, MetaAction, Transitions, allowed, by_model, omitting, uniformly
 
 PROBLEM, EXPAND, DIVIDE, CRITIC, REFINE, CONCLUDE = MetaAction
 
@@ -126,3 +126,10 @@ def test_statistics_go_through_json_and_back():
 def test_numbers_that_make_no_mean_are_refused(field, value, complaint):
     with pytest.raises(ValueError, match=complaint):
         Transitions(**{field: value})
+
+
+def test_what_is_omitted_is_never_drawn_and_the_model_still_draws_for_itself():
+    draw = omitting({CRITIC, DIVIDE}, uniformly)
+    drawn = {draw(EXPAND, allowed(EXPAND, thinking_left=9), Random(seed)) for seed in range(60)}
+    assert drawn == {EXPAND, CONCLUDE}
+    assert omitting({CRITIC}, by_model)(EXPAND, allowed(EXPAND, thinking_left=9), Random(0)) is None

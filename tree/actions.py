@@ -6,7 +6,7 @@ Knows nothing of tokens or models; the words of a meta-action in a prompt are fo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
@@ -74,6 +74,15 @@ def refining(then: ActionDraw) -> ActionDraw:
     def draw(parent: MetaAction, choices: Sequence[MetaAction], rng: Random) -> MetaAction | None:
         wanted = following.get(parent)
         return wanted if wanted in choices else then(parent, choices, rng)
+
+    return draw
+
+
+def omitting(kinds: Collection[MetaAction], then: ActionDraw) -> ActionDraw:
+    """Draws by `then` among the choices that are none of `kinds`; what the model draws itself is not its."""
+
+    def draw(parent: MetaAction, choices: Sequence[MetaAction], rng: Random) -> MetaAction | None:
+        return then(parent, [choice for choice in choices if choice not in kinds], rng)
 
     return draw
 

@@ -175,7 +175,7 @@ class Runs:
             limits = expander.limits(settings.search.budget_tokens)
             for i, problem in enumerate(self._problems(repeat)[: settings.loop_trees]):
                 tree = expander.tree(problem.question, derived(f"{self._seed(repeat)}/{i}"))
-                draw = action_draw(settings.search.actions, Transitions())
+                draw = action_draw(settings.search, Transitions())
                 loop.grow(tree, start(tree, settings.search, limits, draw), ungraded(problem))
                 found.append(tree)
             return sum(tree.tokens_used for tree in found)

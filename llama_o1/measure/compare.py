@@ -24,6 +24,7 @@ from llama_o1.measure.statistics import (
     sign_test,
 )
 from llama_o1.measure.trial import VERDICTS, Key, Trial
+from tree.repairs import total
 
 ALL = "all"
 CURVE_POINTS = 64
@@ -179,6 +180,7 @@ def method_figures(cells: Cells, weights: Floats) -> dict[str, Any]:
         "seconds_p50": float(seconds[0]),
         "seconds_p95": float(seconds[1]),
         "nodes": float(np.mean([trial.nodes for trial in trials])),
+        "repairs": total(trial.repairs for trial in trials)._asdict(),
         "events": sum(trial.events for trial in trials),
         "seeds": _at_k([_by_seed(cell) for cell in cells]),
         "lines": _at_k([_by_line(cell) for cell in cells]),

@@ -23,6 +23,7 @@ from llama_o1.tasks.verify import verify
 from tree.actions import Transitions
 from tree.curve import changes, curve
 from tree.node import Tree
+from tree.repairs import repairs
 from tree.vote import Weighting, vote
 
 
@@ -39,6 +40,7 @@ def contest(
     expander: Expander,
     settings: MethodSettings,
     on_trial: Callable[[Trial], None],
+    transitions: Transitions | None = None,
 ) -> None:
     """Make the trials of these entries, all of one method at one budget; each is told when it is over.
 
@@ -63,7 +65,7 @@ def contest(
         [(f"{k.seed}/{k.set}/{k.problem}", p.question, ungraded(p)) for k, p in entries],
         expander,
         settings,
-        Transitions(),
+        transitions or Transitions(),
         seed="eval",
         on_tree=on_tree,
         on_seconds=seconds.__setitem__,
@@ -170,6 +172,7 @@ def _trial(
         curve=_curve(tree, settings.weighting, graded, last),
         found=_found(tree, graded),
         work=work,
+        repairs=repairs(tree, lambda end: graded(end.index) == "correct"),
     )
 
 

@@ -28,7 +28,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines += ["", f"## {_title(result, name)}"]
         for table in (accuracy_table(result, name), cost_table(result, name), at_k_table(result, name)):
             if len(table) > 1:
-                lines += ["", *_pipes(table)]
+                lines += ["", *pipes(table)]
     return "\n".join(lines) + "\n"
 
 
@@ -45,7 +45,7 @@ def accuracy_table(result: Mapping[str, Any], name: str) -> Table:
                 method,
                 str(budget),
                 percent(one["accuracy"], one["low"], one["high"]),
-                "" if test is None else _points(test["difference"], test["low"], test["high"]),
+                "" if test is None else points(test["difference"], test["low"], test["high"]),
                 "" if test is None else _p(test["p"]),
                 f"{one['tokens_used']:.0f}",
                 f"{100 * one['holds_right']:.1f}",
@@ -125,6 +125,17 @@ def notes(result: Mapping[str, Any]) -> list[str]:
             f"Best baseline (of {', '.join(result['baselines'])}) on all problems by budget: "
             f"{', '.join(dict.fromkeys(against))}."
         )
+    repaired = [
+        f"{method} at {budget}: {r['compared']} of {r['pairs']}, "
+        f"fixed {r['fixed']:.1f}, broke {r['broken']:.1f}"
+        for method, budget, one in _each(result, ALL)
+        if (r := one["repairs"])["pairs"]
+    ]
+    if repaired:
+        lines.append(
+            "Critics followed by a refine that could be compared, answers that were wrong without and right "
+            f"with them, and the other way round: {'; '.join(repaired)}."
+        )
     return [
         *lines,
         *(
@@ -167,14 +178,15 @@ def _title(result: Mapping[str, Any], name: str) -> str:
     return f"{result[ALL]['problems']} problems ({names})"
 
 
-def _pipes(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def pipes(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """The rows as a Markdown table."""
     head, *body = rows
     rule = ["---" if i < _TEXT_COLUMNS else "---:" for i in range(len(head))]
     return [f"| {' | '.join(cells)} |" for cells in (head, rule, *body)]
 
 
-def _points(difference: float, low: float, high: float) -> str:
+def points(difference: float, low: float, high: float) -> str:
+    """A difference of shares with its interval, in points."""
     return f"{100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 from llama_o1.engine.protocol import EngineFigures
 from llama_o1.tasks.problem import VerdictState
+from tree.repairs import NO_REPAIRS, Repairs
 
 VERDICTS: tuple[VerdictState, ...] = get_args(VerdictState)
 
@@ -92,6 +93,7 @@ class Trial:
     curve: tuple[Point, ...]  # one entry where the answer changes
     found: tuple[Found, ...]
     work: Work
+    repairs: Repairs = NO_REPAIRS  # what critic and refine came to
 
     @property
     def key(self) -> Key:
@@ -111,7 +113,7 @@ class Trial:
     def row(self) -> dict[str, Any]:
         """As JSON."""
         row = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**row, "work": self.work._asdict()}
+        return {**row, "work": self.work._asdict(), "repairs": self.repairs._asdict()}
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Trial:
@@ -122,6 +124,7 @@ class Trial:
                 "curve": tuple(Point(*point) for point in row["curve"]),
                 "found": tuple(Found(*one) for one in row["found"]),
                 "work": Work(**row["work"]),
+                "repairs": Repairs(**row.get("repairs", {})),  # older files have none
             }
         )
         for verdict in (trial.verdict, *(p.verdict for p in trial.curve), *(f.verdict for f in trial.found)):

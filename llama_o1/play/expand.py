@@ -5,7 +5,7 @@ The gold answer is not here: a judge that was closed over it says what a conclus
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from tree.budget import Limits
 from tree.node import Ask, Failed, Told, Tree
 
 RATING_TOKENS = 2  # the rating and its end, appended when the value is known
+NO_VALUE = 0.5  # of a thought whose value is not read
 LEAST_THOUGHT = 2  # a token and `<end_of_thought>`
 
 
@@ -54,6 +55,8 @@ class ThoughtSettings:
     """Force `<remaining>` marks."""
     marks: MarkSettings = field(default_factory=MarkSettings)
     """Which; the model must have been made or taught with them."""
+    read_value: bool = True
+    """Tell the search what the model says a thought is worth; false: 0.5 of each, the same text as ever."""
     hints: bool = False
     """Tell a model that was never cold-started what each kind of thought is."""
     line: LineSettings = field(default_factory=LineSettings)
@@ -92,13 +95,25 @@ class Expander:
     """Turns asks into requests and replies into thoughts, for one model and one way of writing."""
 
     def __init__(
-        self, codec: Codec, settings: ThoughtSettings, max_context: int, *, revises: bool = False
+        self,
+        codec: Codec,
+        settings: ThoughtSettings,
+        max_context: int,
+        *,
+        revises: bool = False,
+        without: Collection[MetaAction] = (),
     ) -> None:
-        """With `revises` a conclusion may be criticised and written anew, while its path may still think."""
+        """With `revises` a conclusion may be criticised and written anew, while its path may still think.
+
+        Where the model draws the kind, a thought `without` allows is over with its tag, and has failed.
+        """
         self.codec = codec
         self.settings = settings
         self.max_context = max_context
         self._revises = revises
+        self._without = frozenset(without)
+        tags = (codec.special.tags[kind] for kind in self._without)
+        self._off = frozenset(tag for tag in tags if tag is not None)
         marks = codec.special.remaining if settings.show_budget else ()
         self._plan = BudgetPlan(settings.path_budget, marks, settings.marks)
         self._calculator = Calculator(codec) if settings.calculator else None
@@ -108,10 +123,16 @@ class Expander:
         self._thought = max(settings.max_text + 1, settings.max_answer) + overhead
         self._conclusion = settings.max_answer + overhead
 
-    def with_(self, *, temperature: float | None = None, revises: bool = False) -> Expander:
-        """The same, sampling at another temperature, or with conclusions that may be revised."""
+    def with_(
+        self,
+        *,
+        temperature: float | None = None,
+        revises: bool = False,
+        without: Collection[MetaAction] = (),
+    ) -> Expander:
+        """The same, at another temperature, with conclusions that may be revised, or without some kinds."""
         settings = self.settings if temperature is None else replace(self.settings, temperature=temperature)
-        return Expander(self.codec, settings, self.max_context, revises=revises)
+        return Expander(self.codec, settings, self.max_context, revises=revises, without=without)
 
     def affords(self, budget_tokens: int) -> bool:
         """Whether a tree with this budget could pay one conclusion."""
@@ -170,6 +191,8 @@ class Expander:
         program = self._program(parent.local_id, ask, trail.spent)
         ids = [int(i) for i in sample.ids]
         action = self._action(program, ask, ids)
+        if action in self._without:
+            return Failed(len(ids), f"{action} is switched off")
         text = self.codec.thought_text(ids[len(program.header) :])
         concludes = action is MetaAction.CONCLUDE
         spent = trail.spent if concludes else trail.spent + program.text_tokens(ids)
@@ -183,7 +206,7 @@ class Expander:
             action=action,
             text=text,
             logprob=mean(sample.logprobs, sampled) or 0.0,
-            value=sample.value,
+            value=sample.value if self.settings.read_value else NO_VALUE,
             tokens=len(ids) + RATING_TOKENS,
             thinking_left=thinking_left,
             terminal=ends or astray or len(context) + self._conclusion > self.max_context,
@@ -206,6 +229,7 @@ class Expander:
             plan=None if concludes else self._plan,
             spent=spent,
             calculator=self._calculator,
+            off=self._off,
         )
 
     def _action(self, program: ThoughtProgram, ask: Ask, ids: list[int]) -> MetaAction:

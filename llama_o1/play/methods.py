@@ -9,7 +9,7 @@ from typing import Literal
 
 from llama_o1.errors import ConfigError
 from llama_o1.play.purse import Share
-from tree.actions import ActionDraw, Transitions, by_model, refining, uniformly
+from tree.actions import ActionDraw, MetaAction, Transitions, by_model, omitting, refining, uniformly
 from tree.baselines import lines
 from tree.beam import beam
 from tree.best_first import best_first
@@ -36,6 +36,7 @@ Method = Literal[
     "value_vote",
     "line",
 ]
+Kind = Literal["divide", "critic", "refine"]  # of thoughts that a search can do without
 ActionSource = Literal["model", "uniform", "transitions"]
 
 WEIGHTINGS: Mapping[Method, Weighting] = {
@@ -91,6 +92,9 @@ class MethodSettings:
     """Thoughts before a search may be called hopeless."""
     actions: ActionSource = "model"
     """Who draws the kind of the next thought."""
+    without: tuple[Kind, ...] = ()
+    """Kinds of thoughts that are switched off. One that the model draws all the same is over with its tag,
+    which costs its header; a line of `majority` and the like ends there."""
     num_lines: int = 16
     """Lines of `best_of_n`, `majority` and `value_vote`, subtrees of `dvts`; fewer where tokens are short."""
     beam_width: int = 3
@@ -104,6 +108,10 @@ class MethodSettings:
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise ConfigError(f"search.{name} must be at least 1, got {count}")
+        if self.method == "refine" and {"critic", "refine"} & set(self.without):
+            raise ConfigError(
+                f"search.method refine is made of critics and refines, got search.without {self.without[0]}"
+            )
         if self.run_budget_nodes is not None and self.budget_nodes is None:
             raise ConfigError(
                 f"search.run_budget_nodes needs search.budget_nodes, got {self.run_budget_nodes} and none; "
@@ -122,6 +130,11 @@ class MethodSettings:
             yield Decided(self.weighting, same)
         if self.hopeless:
             yield Hopeless(self.hopeless, self.hopeless_after)
+
+    @property
+    def kinds_off(self) -> frozenset[MetaAction]:
+        """Kinds of thoughts that are switched off."""
+        return frozenset(map(MetaAction, self.without))
 
     @property
     def of_a_tree(self) -> Share:
@@ -156,11 +169,12 @@ def start(tree: Tree, settings: MethodSettings, limits: Limits, draw: ActionDraw
     return searches.get(settings.method, lambda: lines(tree, settings.num_lines, depth, limits, draw))()
 
 
-def action_draw(source: ActionSource, transitions: Transitions) -> ActionDraw:
-    """Who draws the kinds."""
+def action_draw(settings: MethodSettings, transitions: Transitions) -> ActionDraw:
+    """Who draws the kinds, and among which."""
     draws: dict[ActionSource, ActionDraw] = {
         "model": by_model,
         "uniform": uniformly,
         "transitions": transitions,
     }
-    return draws[source]
+    draw = draws[settings.actions]
+    return omitting(settings.kinds_off, draw) if settings.without else draw

@@ -70,6 +70,7 @@ class ThoughtProgram:
     plan: BudgetPlan | None = None  # None: a forced conclusion, which shows no budget
     spent: int = 0  # thinking tokens of the path above
     calculator: Calculator | None = None
+    off: frozenset[int] = frozenset()  # tags that the model may not draw: the thought is over then
 
     def __call__(self, ids: Sequence[int]) -> Step:
         """What comes after the thought's tokens so far."""
@@ -82,11 +83,13 @@ class ThoughtProgram:
         if own and own[-1] == special.end_of_thought:
             return Force((special.start_of_rating,))
         tag, text = self.drawn_tag(ids), self.text_tokens(ids)
+        end = (special.end_of_thought, special.start_of_rating)
+        if tag in self.off:
+            return Force(end)
         plan, cap = self._held_to(tag)
         control = None if plan is None else plan.token_at(self.spent + text + 1)
         if control is not None:
             return Force((control,))
-        end = (special.end_of_thought, special.start_of_rating)
         if text >= cap - 1 or self._leaves_text(own, tag):
             return Force(end)
         result = () if self.calculator is None else self.calculator.result(own)

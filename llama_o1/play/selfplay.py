@@ -53,7 +53,7 @@ def search_all(
     writer.limits(settings.budget_tokens)
     trees = [writer.tree(question, derived(f"{seed}/{name}")) for name, question, _ in tasks]
     judges = [judge for _, _, judge in tasks]
-    round_ = _Round(writer, settings, action_draw(settings.actions, transitions), same, clock)
+    round_ = _Round(writer, settings, action_draw(settings, transitions), same, clock)
     for job in drive(engine, round_.jobs(trees, judges)):
         index = int(job.name)
         on_seconds(index, round_.ended(index, job.tree))
@@ -65,9 +65,11 @@ def fitted(expander: Expander, settings: MethodSettings) -> Writer:
     """Who writes as a method wants it: greedy takes the likeliest tokens, refine goes on after answers."""
     if settings.method == "line":
         return LineWriter(expander.codec, expander.settings, expander.max_context)
+    without = settings.kinds_off
     if settings.method == "greedy":
-        return expander.with_(temperature=0.0)
-    return expander.with_(revises=True) if settings.method == "refine" else expander
+        return expander.with_(temperature=0.0, without=without)
+    revises = settings.method == "refine"
+    return expander.with_(revises=revises, without=without) if revises or without else expander
 
 
 class _Round:
