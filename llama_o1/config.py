@@ -188,7 +188,10 @@ class RunConfig:
     problems_per_iteration: int = 32
     """Problems searched at once in one iteration."""
     steps_per_iteration: int = 16
-    """Learner steps."""
+    """Learner steps on prioritized draws from the replay buffer."""
+    fresh_epochs: int = 0
+    """Before them, passes over all that this iteration's trees teach, whole trees in a step, which costs a
+    fraction of as many draws: what thoughts of one tree share is computed once."""
     checkpoint_every: int = 1
     """Iterations."""
     keep_checkpoints: int = 3
@@ -226,7 +229,8 @@ class RunConfig:
                 "learner.objective imitation teaches right lines only, got teach.advantage "
                 f"{self.teach.advantage}; set teach.advantage right"
             )
-        if self.iterations < 0:
-            raise ConfigError(f"iterations must be at least 0, got {self.iterations}")
+        for name in ("iterations", "fresh_epochs"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not self.problems:
             raise ConfigError("problems must name at least one problem set, got none")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from llama_o1.learn.settings import LearnerSettings
 from llama_o1.learn.trainer import Learner, StepResult
 from llama_o1.measure.calibrate import calibration, effective_sample_size
 from llama_o1.progress import bar
-from replay.batch import priority_of
+from replay.batch import Batch, Float64, Int64, priority_of
 from replay.buffer import PrioritizedReplayBuffer
 from replay.experience import Experience
 
@@ -36,23 +36,22 @@ log = logging.getLogger(__name__)
 def learn(
     learner: Learner,
     replay: PrioritizedReplayBuffer,
+    batches: Iterable[Batch],
     *,
     steps: int,
-    beta: float,
-    rng: np.random.Generator,
     iteration: int,
     thought_id: int,
     crew: Crew,
     on_step: Callable[[dict[str, float]], None],
 ) -> dict[str, float]:
-    """Make the steps and return the means of the learner's metrics; `on_step` gets each step's numbers.
+    """A step on each batch; returns the means of the learner's metrics, `on_step` gets each step's numbers.
 
-    `thought_id`: the token that opens a thought, by which depths are counted. Lets NotFiniteError through.
+    `steps`: how many batches there are, for the bar. `thought_id`: the token that opens a thought, by which
+    depths are counted. Lets NotFiniteError through.
     """
     shown = bar(steps, f"learn {iteration}", "step", position=1)
     metrics: list[dict[str, float]] = []
-    for _ in range(steps):
-        batch = replay.sample(learner.settings.batch_size, beta, rng)
+    for batch in batches:
         reach("learner: before step")
         if not crew.is_alone:
             crew.tell("step", encode(batch.experiences, batch.weights))
@@ -73,6 +72,35 @@ def learn(
         shown.update()
     shown.close()
     return {key: float(np.mean([m[key] for m in metrics])) for key in metrics[0]}
+
+
+class Played(NamedTuple):
+    """What one tree of this iteration teaches."""
+
+    ids: Int64  # [N] in the replay buffer
+    experiences: Sequence[Experience]  # N of them
+    counts: Float64  # [N] how often each was drawn: equal thoughts of one parent are one node
+
+
+def tree_by_tree(
+    played: Sequence[Played], epochs: int, least: int, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """Batches of whole trees in random order, `least` experiences or more in each but a pass's last.
+
+    Each counts as often as it was drawn, so that a likely thought, whose repeats were merged, is not outvoted
+    by its unlikely siblings: that is the policy gradient at its parent. Thoughts of one tree share most of
+    their tokens, so a trie learns from them at a fraction of what as many drawn ones cost.
+    """
+    for _ in range(epochs):
+        some: list[Played] = []
+        order = [tree for i in rng.permutation(len(played)) if len((tree := played[i]).ids)]
+        for i, tree in enumerate(order):
+            some.append(tree)
+            if sum(len(one.ids) for one in some) >= least or i + 1 == len(order):
+                ids = np.concatenate([one.ids for one in some])
+                counts = np.concatenate([one.counts for one in some])
+                yield Batch(ids, [e for one in some for e in one.experiences], counts, np.ones(len(ids)))
+                some = []
 
 
 def step_figures(

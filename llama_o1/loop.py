@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -25,7 +25,7 @@ from llama_o1.learn.checkpoint import (
 )
 from llama_o1.learn.guards import NotFiniteError
 from llama_o1.learn.trainer import Learner
-from llama_o1.learning import keep_stopped, learn
+from llama_o1.learning import Played, keep_stopped, learn, tree_by_tree
 from llama_o1.measure.evaluate import evaluate, graded
 from llama_o1.measure.summary import Looked, summarise
 from llama_o1.play.collect import collect
@@ -57,6 +57,11 @@ class Run:
             raise RunError(
                 "search.method line writes no ratings to learn from; train by a tree, or by lines of thoughts"
             )
+        if config.search.tree.likeliest_first:
+            raise RunError(
+                "search.tree.likeliest_first makes thoughts that are no draws of the policy, from which it "
+                "cannot learn; leave it to search and eval"
+            )
         self.held_out = held_out(config)
         for wanted in config.problems:
             select(replace(wanted, limit=1), "train", config.columns, config.skip_bad_lines)
@@ -82,6 +87,8 @@ class Run:
             opened.callback(self.crew.tell, "end")
             self.system.weights.keep_in(self.folder.engine_weights)
             self.progress = Progress()
+            self.played: list[Played] = []
+            """Of each tree of this iteration."""
             self.replay = opened.enter_context(
                 PrioritizedReplayBuffer(
                     self.folder.replay,
@@ -205,21 +212,23 @@ class Run:
         """Write the trees down and give what they teach to the replay buffer."""
         iteration = self.progress.iteration
         teach = self.config.teach
+        self.played.clear()
         for i, (problem, tree) in enumerate(zip(problems, trees, strict=True)):
             reach("replay: before extend")
-            self.replay.extend(
-                collect(
-                    tree,
-                    problem=problem.id,
-                    name=f"{iteration:06d}/{i:04d}",
-                    mode=teach.advantage,
-                    mix=teach.mix,
-                    discount=teach.discount,
-                    trace=teach.trace,
-                    by_deviation=teach.by_deviation,
-                    skip_zero=teach.skip_zero,
-                )
+            lessons = collect(
+                tree,
+                problem=problem.id,
+                name=f"{iteration:06d}/{i:04d}",
+                mode=teach.advantage,
+                mix=teach.mix,
+                discount=teach.discount,
+                trace=teach.trace,
+                by_deviation=teach.by_deviation,
+                skip_zero=teach.skip_zero,
             )
+            drawn = {node.local_id: float(node.count) for node in tree.nodes}
+            counts = np.array([drawn[lesson.node] for lesson in lessons])
+            self.played.append(Played(self.replay.extend(lessons), lessons, counts))
             reach("replay: extended")
         weighting = self.config.search.weighting
         reach("trees: before write")
@@ -238,12 +247,14 @@ class Run:
             log.info("iteration %d: no thought has an advantage, so nothing is learned", iteration)
             return
         try:
+            rng = np.random.default_rng([config.seed, iteration])
+            size, drawn = config.learner.batch_size, config.steps_per_iteration
+            fresh = list(tree_by_tree(self.played, config.fresh_epochs, size, rng))
             means = learn(
                 self.learner,
                 self.replay,
-                steps=config.steps_per_iteration,
-                beta=beta,
-                rng=np.random.default_rng([config.seed, iteration]),
+                chain(fresh, (self.replay.sample(size, beta, rng) for _ in range(drawn))),
+                steps=len(fresh) + drawn,
                 iteration=iteration,
                 thought_id=self.system.loaded.special.start_of_thought,
                 crew=self.crew,

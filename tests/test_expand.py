@@ -142,6 +142,20 @@ def test_the_mean_log_prob_is_over_sampled_tokens_only(codec):
     assert np.isfinite([told.logprob, told.entropy, told.varentropy]).all()
 
 
+def test_the_likeliest_thought_is_asked_for_at_temperature_zero(codec):
+    expander = Expander(codec, ThoughtSettings(temperature=0.7), 1024)
+    tree = expander.tree(QUESTION, seed=0)
+    ask = Ask(0, None, 3, expander.limits(10_000).thought, seed=1)
+    assert expander.request(tree, ask).temperature == 0.7
+    likeliest = ask._replace(likeliest=True)
+    request = expander.request(tree, likeliest)
+    assert request.temperature == 0.0
+    engine = saying(codec, "12 a")
+    engine.submit("key", request)
+    ((_, reply),) = engine.poll()
+    assert expander.told(tree, likeliest, reply, never).payload.temperature == 0.0
+
+
 def test_a_reply_that_was_cut_is_no_thought(codec):
     expander = Expander(codec, ThoughtSettings(), 1024)
     tree = expander.tree(QUESTION, seed=0)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from llama_o1.learn.loss import (
+    PolicyLoss,
     Weights,
     combine,
     entropy_of,
@@ -207,11 +208,25 @@ def test_k3_is_zero_at_the_reference_and_worked_out_beside_it():
 
 def test_importance_weights_scale_each_node_alone():
     ones = torch.ones(2)
-    loss = combine(
-        ones * 2, ones * 3, ones * 5, ones * 7, Weights(1.0, 0.5, 0.1, 0.01), torch.tensor([1.0, 0.25])
-    )
+    policy = PolicyLoss(ones * 2, ones, ones, approx_kl=ones * 11)
+    importance = torch.tensor([1.0, 0.25])
+    loss = combine(policy, ones * 3, ones * 5, ones * 7, Weights(1.0, 0.5, 0.1, 0.01), importance)
     # 2 + 1.5 + 0.5 - 0.07
     assert loss.tolist() == pytest.approx([3.93, 3.93 / 4])
+    held = combine(policy, ones * 3, ones * 5, ones * 7, Weights(1.0, 0.5, 0.1, 0.01, 0.2), importance)
+    assert held.tolist() == pytest.approx([6.13, 6.13 / 4])  # and 0.2 * 11
+
+
+def test_the_kl_from_the_behaviour_policy_pulls_a_moved_policy_back_and_leaves_one_that_stayed():
+    # d/dx of r - 1 - log r with r = exp(x - old) is r - 1: here 2 - 1 on the one sampled token, 0 at r = 1.
+    old = torch.tensor([[-2.0, -2.0]])
+    moved = torch.tensor([[-2.0 + math.log(2), -1.0]], requires_grad=True)
+    mask = torch.tensor([[True, False]])
+    ppo_clip(moved, old, torch.zeros(1), mask, 0.2).approx_kl.sum().backward()
+    assert moved.grad.tolist() == [[pytest.approx(1.0), 0.0]]
+    stayed = old.clone().requires_grad_()
+    ppo_clip(stayed, old, torch.zeros(1), mask, 0.2).approx_kl.sum().backward()
+    assert stayed.grad.tolist() == [[0.0, 0.0]]
 
 
 def test_every_own_token_is_predicted_by_the_position_before_it_in_its_own_row():

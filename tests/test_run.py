@@ -30,7 +30,8 @@ def config(tiny_model):
     return RunConfig(
         iterations=ITERATIONS,
         problems_per_iteration=3,
-        steps_per_iteration=2,
+        steps_per_iteration=1,
+        fresh_epochs=1,
         model=ModelSettings(path=str(tiny_model)),
         problems=(ProblemSet("word", max_steps=2),),
         evaluation=EvaluationSettings(problems=(ProblemSet("word", limit=3),), every=2),
@@ -101,6 +102,15 @@ def test_a_second_run_in_the_same_folder_is_refused_with_a_way_on(finished, conf
 
     with pytest.raises(RunError, match=r"--resume true.*--run_dir"):
         Run(replace(config, run_dir=str(finished[0])))
+
+
+def test_a_search_whose_thoughts_are_no_draws_is_not_trained_on(config, tmp_path):
+    from llama_o1.loop import Run
+
+    shape = replace(config.search.tree, likeliest_first=True)
+    search = replace(config.search, tree=shape)
+    with pytest.raises(RunError, match="likeliest_first"):
+        Run(replace(config, run_dir=str(tmp_path / "new"), search=search))
 
 
 def test_resuming_with_other_settings_names_them(finished, config):

@@ -69,6 +69,18 @@ def test_a_thought_that_holds_its_parents_promise_is_followed(follow, parents):
     assert [ask.parent for ask in asks[: len(parents)]] == parents
 
 
+@pytest.mark.parametrize("likeliest_first", [True, False])
+def test_the_first_thought_below_a_thought_may_be_its_likeliest(likeliest_first):
+    tree = a_tree()
+    settings = SearchSettings(simulations=40, max_children=3, likeliest_first=likeliest_first)
+    asks = finish(mcts(tree, settings, AMPLE, by_model), numbered)
+    seen = set()
+    for ask in asks[:40]:
+        assert ask.likeliest is (likeliest_first and ask.parent not in seen)
+        seen.add(ask.parent)
+    assert len(seen) < 40
+
+
 def test_simulations_of_one_tree_are_in_flight_at_once():
     tree = a_tree()
     search = mcts(tree, SearchSettings(simulations=40, concurrency=4), AMPLE, by_model)

@@ -69,7 +69,13 @@ class Limits:
 
 
 def request(
-    tree: Tree, parent: Node, action: MetaAction | None, limits: Limits, line: int = 0
+    tree: Tree,
+    parent: Node,
+    action: MetaAction | None,
+    limits: Limits,
+    line: int = 0,
+    *,
+    likeliest: bool = False,
 ) -> Generator[Ask, Reply, Node | None]:
     """Ask for one thought below `parent`: the new (or merged) node, or None when the request failed.
 
@@ -78,7 +84,7 @@ def request(
     """
     worst = limits.conclusion if action is MetaAction.CONCLUDE else limits.thought
     local_id, tree.next_id = tree.next_id, tree.next_id + 1
-    ask = Ask(parent.index, action, local_id, worst, derive(tree.seed, local_id), line)
+    ask = Ask(parent.index, action, local_id, worst, derive(tree.seed, local_id), line, likeliest)
     path = [tree.nodes[i] for i in tree.path(parent.index)]
     for node in path:
         node.pending += 1

@@ -22,6 +22,7 @@ class Ask(NamedTuple):
     max_tokens: int  # tokens reserved for the thought; the reply never spends more
     seed: int  # of this thought alone, so batches and order cannot change it
     line: int = 0  # which of several independent lines or subtrees wants it; 0 where there is one
+    likeliest: bool = False  # wants the likeliest continuation and not a sample
 
 
 class Arrival(NamedTuple):

@@ -45,6 +45,9 @@ class SearchSettings:
     follow: float = 0.5
     """Share of what was promised (its parent's value, or the tree's mean where that is more) that a thought
     must hold to be followed at once; a node without such a child may be widened again. 0: all hold."""
+    likeliest_first: bool = False
+    """The first thought below each thought is its likeliest continuation, and only later ones are sampled:
+    a simulation that branched off goes on without noise. Not in self-play: they are no draws of a policy."""
     concurrency: int = 1
     """Simulations of one tree in flight."""
 
@@ -95,7 +98,8 @@ def simulate(
         action = next_action(tree, parent, settings.max_depth, draw)
         if limits.ends(tree, settings.simulations - tree.simulations) or not limits.affords(tree, action):
             return
-        made = yield from request(tree, parent, action, limits)
+        likeliest = settings.likeliest_first and not tries_of(tree, parent) and not parent.pending
+        made = yield from request(tree, parent, action, limits, likeliest=likeliest)
         tree.simulations += 1
         if made is not None:
             backup(tree, made)

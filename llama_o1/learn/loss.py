@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 
 class PolicyLoss(NamedTuple):
-    """PPO-clip per node and, without gradient, how far the policy has moved."""
+    """PPO-clip per node, and how far the policy has moved; ratio and clipped are without gradient."""
 
     loss: Float[Tensor, " node"]
     ratio: Float[Tensor, " node"]  # mean of new / behaviour probability; 1 for a node without sampled tokens
     clipped: Float[Tensor, " node"]  # share of tokens on which the clip holds back the gradient
-    approx_kl: Float[Tensor, " node"]  # k3 estimate of KL(behaviour || new), nats a token
+    approx_kl: Float[Tensor, " node"]  # k3 estimate of KL(behaviour || new), nats a token, with gradient
 
 
 def ppo_clip(
@@ -70,8 +70,7 @@ def imitation(
     Expert iteration (Anthony et al. 2017): what an expert found is shown to the policy. Unlike a policy
     gradient it has no ratio and no clip; old log-probs are looked at for the figures only.
     """
-    with torch.no_grad():
-        log_ratio = torch.where(sampled, logprobs - old_logprobs, 0.0)
+    log_ratio = torch.where(sampled, logprobs - old_logprobs, 0.0)
     return _figures(
         -advantage * masked_mean(logprobs, sampled), log_ratio, torch.zeros_like(sampled), sampled
     )
@@ -122,15 +121,14 @@ def _figures(
     sampled: Bool[Tensor, "node own"],
 ) -> PolicyLoss:
     """The loss with how far the policy has moved and where the clip binds."""
-    with torch.no_grad():
-        ratio = log_ratio.exp()
-        nothing_sampled = (~sampled.any(dim=1)).to(ratio.dtype)
-        return PolicyLoss(
-            loss=loss,
-            ratio=masked_mean(ratio, sampled) + nothing_sampled,
-            clipped=masked_mean(binds.to(ratio.dtype), sampled),
-            approx_kl=masked_mean(ratio - 1 - log_ratio, sampled),
-        )
+    ratio = log_ratio.exp()
+    nothing_sampled = (~sampled.any(dim=1)).to(ratio.dtype)
+    return PolicyLoss(
+        loss=loss,
+        ratio=(masked_mean(ratio, sampled) + nothing_sampled).detach(),
+        clipped=masked_mean(binds.to(ratio.dtype), sampled),
+        approx_kl=masked_mean(ratio - 1 - log_ratio, sampled),
+    )
 
 
 class Weights(NamedTuple):
@@ -140,16 +138,24 @@ class Weights(NamedTuple):
     value: float
     kl: float
     entropy: float
+    behaviour_kl: float = 0.0
 
 
 def combine(
-    policy: Float[Tensor, " node"],
+    policy: PolicyLoss,
     value: Float[Tensor, " node"],
     kl: Float[Tensor, " node"],
     entropy: Float[Tensor, " node"],
     weights: Weights,
     importance: Float[Tensor, " node"],
 ) -> Float[Tensor, " node"]:
-    """Loss of each node: the weighted parts, entropy as a bonus, times its importance weight."""
-    loss = weights.policy * policy + weights.value * value + weights.kl * kl - weights.entropy * entropy
+    """Loss of each node: the weighted parts, entropy as a bonus, times its importance weight.
+
+    `behaviour_kl` weighs KL(behaviour || policy), the penalty of Schulman et al. 2017, section 4, eq. 8, with
+    a fixed coefficient and beside the clip: the clip stops what the policy loss pulls at, not what the value
+    loss moves by the way in weights that both share.
+    """
+    loss = weights.policy * policy.loss + weights.value * value + weights.kl * kl - weights.entropy * entropy
+    if weights.behaviour_kl:
+        loss = loss + weights.behaviour_kl * policy.approx_kl
     return importance * loss

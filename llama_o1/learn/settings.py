@@ -52,6 +52,9 @@ class LearnerSettings:
     value_weight: float = 1.0
     kl_weight: float = 0.0
     """To the model without its adapter; above 0 needs LoRA."""
+    behaviour_kl_weight: float = 0.0
+    """Of the KL from the policy that drew a thought (Schulman et al. 2017, eq. 8): holds the policy while the
+    value loss moves weights that both share."""
     entropy_weight: float = 0.0
     batch_size: int = 32
     """Experiences of one step."""
@@ -77,7 +80,14 @@ class LearnerSettings:
         _require(
             self.dual_clip is None or self.dual_clip > 1, "dual_clip", "above 1, or null", self.dual_clip
         )
-        for name in ("weight_decay", "policy_weight", "value_weight", "kl_weight", "entropy_weight"):
+        for name in (
+            "weight_decay",
+            "policy_weight",
+            "value_weight",
+            "kl_weight",
+            "behaviour_kl_weight",
+            "entropy_weight",
+        ):
             weight = getattr(self, name)
             _require(_finite(weight) and weight >= 0, name, "at least 0", weight)
         _require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)

@@ -258,9 +258,11 @@ class Learner:
         value = value_cross_entropy(new.rating, batch.value_target)
         kl = torch.zeros_like(value) if reference is None else k3_kl(new.logprobs, reference, batch.sampled)
         entropy = masked_mean(new.entropy, batch.sampled)
-        weights = Weights(s.policy_weight, s.value_weight, s.kl_weight, s.entropy_weight)
+        weights = Weights(
+            s.policy_weight, s.value_weight, s.kl_weight, s.entropy_weight, s.behaviour_kl_weight
+        )
         return _Figures(
-            loss=combine(policy.loss, value, kl, entropy, weights, importance),
+            loss=combine(policy, value, kl, entropy, weights, importance),
             policy_loss=policy.loss,
             value_loss=value,
             reference_kl=kl,

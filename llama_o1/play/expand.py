@@ -172,7 +172,7 @@ class Expander:
             max_tokens=ask.max_tokens - RATING_TOKENS,
             seed=ask.seed,
             program=self._program(parent.local_id, ask, trail.spent),
-            temperature=self.settings.temperature,
+            temperature=0.0 if ask.likeliest else self.settings.temperature,
             rating=(special.positive, special.negative),
             group=tree.question,
         )
@@ -202,6 +202,7 @@ class Expander:
         sampled = sample.sampled
         thinking_left = self._thinking_left(len(context), spent)
         ends = concludes and not (self._revises and thinking_left)
+        temperature = 0.0 if ask.likeliest else self.settings.temperature
         return Told(
             action=action,
             text=text,
@@ -214,9 +215,7 @@ class Expander:
             outcome=grade.outcome,
             entropy=mean(sample.entropy, sampled),
             varentropy=mean(sample.varentropy, sampled),
-            payload=Trail(
-                context, spent, len(trail.context), sample, reply.version, self.settings.temperature
-            ),
+            payload=Trail(context, spent, len(trail.context), sample, reply.version, temperature),
         )
 
     def _program(self, father: int, ask: Ask, spent: int) -> ThoughtProgram:
