@@ -11,8 +11,10 @@ from typing import Literal
 
 from llama_o1.errors import ConfigError
 from llama_o1.learn.settings import LearnerSettings, LoraSettings
+from llama_o1.play.curriculum import CurriculumSettings
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
+from llama_o1.play.reward import RewardSettings
 from llama_o1.tasks.mixture import Columns, ProblemSet
 from tree.targets import AdvantageMode
 
@@ -114,6 +116,8 @@ class TeachSettings:
     """Divide the advantages of `group` by the standard deviation of the grades, as GRPO does."""
     skip_zero: bool = False
     """Leave out thoughts whose advantage is 0; without a value loss they teach nothing."""
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    """What an answer is worth to the policy; by default, that it is right, which alone teaches values."""
 
     def __post_init__(self) -> None:
         """Refuse weights outside [0, 1]."""
@@ -208,6 +212,8 @@ class RunConfig:
     thoughts: ThoughtSettings = field(default_factory=ThoughtSettings)
     search: MethodSettings = field(default_factory=MethodSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
+    curriculum: CurriculumSettings = field(default_factory=CurriculumSettings)
+    """Path budgets over the iterations, in place of `thoughts.path_budget`."""
     teach: TeachSettings = field(default_factory=TeachSettings)
     replay: ReplaySettings = field(default_factory=ReplaySettings)
     learner: LearnerSettings = field(default_factory=LearnerSettings)

@@ -58,7 +58,9 @@ def learn(
         result = learner.step(batch.experiences, batch.weights)
         reach("learner: stepped")
         targets = [e.value_target for e in batch.experiences]
-        priorities = priority_of([e.advantage for e in batch.experiences], targets, result.values)
+        # Where values are not learned they tell nothing of what would surprise.
+        values = result.values if learner.settings.value_weight else targets
+        priorities = priority_of([e.advantage for e in batch.experiences], targets, values)
         reach("replay: before priorities")
         replay.update_priority(batch.ids, priorities)
         reach("replay: priorities updated")

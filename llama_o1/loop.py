@@ -30,7 +30,8 @@ from llama_o1.measure.evaluate import evaluate, graded
 from llama_o1.measure.summary import Looked, summarise
 from llama_o1.play.collect import collect
 from llama_o1.play.methods import MethodSettings
-from llama_o1.play.selfplay import play_figures, record_transitions, search_all, tree_row
+from llama_o1.play.reward import budget_figures, budget_row, rewards
+from llama_o1.play.selfplay import fitted, play_figures, record_transitions, search_all, tree_row
 from llama_o1.progress import Rates, bar
 from llama_o1.run import begin, check_folder, write_whole
 from llama_o1.state import Progress
@@ -53,10 +54,7 @@ class Run:
         self.config = config
         check_folder(config)
         check_installed(config.trackers)
-        if config.search.method == "line":
-            raise RunError(
-                "search.method line writes no ratings to learn from; train by a tree, or by lines of thoughts"
-            )
+        check_line(config)
         if config.search.tree.likeliest_first:
             raise RunError(
                 "search.tree.likeliest_first makes thoughts that are no draws of the policy, from which it "
@@ -76,7 +74,12 @@ class Run:
                 )
             )
             self.expander = assemble.expander(self.system, config.thoughts)
-            self.expander.limits(config.search.budget_tokens)
+            self.writers = [
+                fitted(self.expander.with_(path_budget=budget), config.search)
+                for budget in config.curriculum.all(config.thoughts.path_budget)
+            ]
+            for writer in self.writers:
+                writer.limits(config.search.budget_tokens)
             loaded = self.system.loaded
             self.learner = Learner(loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id)
             self.folder = begin(config)
@@ -159,12 +162,15 @@ class Run:
         """Training problems from where the last iteration stopped."""
         config = self.config
         drawn = draw(config.problems, "train", config.seed, config.columns, config.skip_bad_lines)
-        fitting = (p for p in drawn if self.expander.holds(p.question))
+        fitting = (p for p in drawn if self.writers[0].holds(p.question))
         return islice(fitting, self.progress.iteration * config.problems_per_iteration, None)
 
     def _self_play(self, problems: Sequence[Problem]) -> None:
         """Search every problem at once, then keep what the trees teach."""
         config, iteration = self.config, self.progress.iteration
+        budgets = config.curriculum.of_iteration(
+            iteration, len(problems), config.seed, config.thoughts.path_budget
+        )
         # What an evaluation left in the cache changes last bits, and a resumed run has not made it.
         self.system.engine.load(None, iteration - 1)
         rates = Rates(self.system.engine)
@@ -184,13 +190,14 @@ class Run:
             seed=f"play/{config.seed}/{iteration}",
             on_tree=on_tree,
             on_seconds=lambda _, seconds: rates.add_seconds(seconds),
+            path_budgets=budgets,
         )
         searches.close()
         numbers, line = rates.numbers, rates.line
         for tree in trees:
             record_transitions(tree, self.progress.transitions)
-        self._remember(problems, trees)
-        figures = play_figures(trees)
+        self._remember(problems, trees, budgets)
+        figures = play_figures(trees) | budget_figures(trees, budgets, config.thoughts)
         self._log(version=iteration - 1, phase="play", **figures, **numbers)
         log.info(
             "iteration %d: %d trees, %d nodes, %d tokens (%s), %.0f %% of conclusions right",
@@ -208,12 +215,15 @@ class Run:
         limits = [tokens for tokens in (search.run_budget_tokens, left) if tokens is not None]
         return replace(search, stop_decided=False, run_budget_tokens=min(limits, default=None))
 
-    def _remember(self, problems: Sequence[Problem], trees: Sequence[Tree]) -> None:
+    def _remember(self, problems: Sequence[Problem], trees: Sequence[Tree], budgets: Sequence[int]) -> None:
         """Write the trees down and give what they teach to the replay buffer."""
         iteration = self.progress.iteration
-        teach = self.config.teach
+        teach, rows = self.config.teach, []
         self.played.clear()
-        for i, (problem, tree) in enumerate(zip(problems, trees, strict=True)):
+        for i, (problem, tree, budget) in enumerate(zip(problems, trees, budgets, strict=True)):
+            thoughts = replace(self.config.thoughts, path_budget=budget)
+            worth = rewards(tree, teach.reward, thoughts)
+            rows.append(tree_row(tree, self.config.search.weighting) | budget_row(tree, budget, worth))
             reach("replay: before extend")
             lessons = collect(
                 tree,
@@ -225,14 +235,14 @@ class Run:
                 trace=teach.trace,
                 by_deviation=teach.by_deviation,
                 skip_zero=teach.skip_zero,
+                rewards=worth,
             )
             drawn = {node.local_id: float(node.count) for node in tree.nodes}
             counts = np.array([drawn[lesson.node] for lesson in lessons])
             self.played.append(Played(self.replay.extend(lessons), lessons, counts))
             reach("replay: extended")
-        weighting = self.config.search.weighting
         reach("trees: before write")
-        write_rows(self.folder.trees_of(iteration), (tree_row(tree, weighting) for tree in trees))
+        write_rows(self.folder.trees_of(iteration), rows)
         reach("trees: written")
         self.progress.history.played(trees)
 
@@ -294,7 +304,10 @@ class Run:
 
     def _evaluate(self, when: str, *, with_search: bool) -> None:
         """Score the held-out problems: greedy lines always, the tree search when asked for."""
-        greedy = replace(self.config.search, method="greedy", actions="model")
+        if self.config.search.method == "line":
+            greedy = replace(self.config.search, num_lines=1)
+        else:
+            greedy = replace(self.config.search, method="greedy", actions="model")
         self._evaluate_method(when, "greedy", self.held_out, greedy, temperature=0.0)
         limit = self.config.evaluation.search
         if with_search and limit:
@@ -366,6 +379,27 @@ class Run:
         text = summarise(self.progress.history, self.folder.path, len(self.replay))
         write_whole(self.folder.report / "summary.md", text + "\n")
         return text
+
+
+def check_line(config: RunConfig) -> None:
+    """RunError where plain lines are asked for and what they have not, ratings, is to be learned from."""
+    if config.search.method != "line":
+        return
+    wanted = {
+        "learner.value_weight": (config.learner.value_weight, "0", config.learner.value_weight == 0),
+        "teach.advantage": (
+            config.teach.advantage,
+            "one that compares lines, as group",
+            config.teach.advantage not in ("tree", "gae"),
+        ),
+        "search.num_lines": (config.search.most_lines, "at least 2", config.search.most_lines >= 2),
+    }  # fmt: skip
+    for name, (found, expected, fits) in wanted.items():
+        if not fits:
+            raise RunError(
+                f"search.method line writes no ratings and learns from lines that compete: {name} must be "
+                f"{expected}, got {found}"
+            )
 
 
 def held_out(config: RunConfig) -> dict[str, list[Problem]]:

@@ -15,7 +15,7 @@ import yaml
 
 from llama_o1.config import TeachSettings
 from llama_o1.errors import RecordError, RunError
-from llama_o1.format.tokens import END_OF_RATING, NEGATIVE, POSITIVE
+from llama_o1.format.tokens import END_OF_RATING, NEGATIVE, POSITIVE, START_OF_RATING
 from llama_o1.play.lessons import with_lessons
 from llama_o1.play.pieces import Decode, pieces, with_pieces
 from llama_o1.run import RunFolder
@@ -109,7 +109,7 @@ def _teach_of(folder: RunFolder) -> TeachSettings:
         settings = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return TeachSettings()
-    known = TeachSettings.__dataclass_fields__
+    known = TeachSettings.__dataclass_fields__.keys() - {"reward"}  # the rows hold what it came to
     return TeachSettings(**{key: value for key, value in settings.get("teach", {}).items() if key in known})
 
 
@@ -147,5 +147,6 @@ def _pieces(records: Sequence[Row], kept: Mapping[int, Kept], decode: Decode) ->
             ]
             own = pieces(decode, e.context.tolist(), e.ids.tolist(), drawn)
             rating = POSITIVE if e.value >= 0.5 else NEGATIVE  # as format/encode.py freezes it
-            made.append([*own, Piece(rating, None), Piece(END_OF_RATING, None)])
+            rated = own[-1].text.endswith(START_OF_RATING)  # a plain line has no ratings
+            made.append([*own, Piece(rating, None), Piece(END_OF_RATING, None)] if rated else own)
     return made

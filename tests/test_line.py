@@ -9,11 +9,14 @@ from llama_o1.engine.segmented import SegmentedEngine
 from llama_o1.errors import ConfigError, ProblemError
 from llama_o1.format.budget import BudgetPlan, budget_words
 from llama_o1.format.line import LineSettings
-from llama_o1.play.expand import ThoughtSettings, trail_of
+from llama_o1.play.collect import collect
+from llama_o1.play.expand import Grade, ThoughtSettings, trail_of
 from llama_o1.play.line import LineWriter
-from llama_o1.play.methods import MethodSettings
+from llama_o1.play.methods import WEIGHTINGS, MethodSettings
+from llama_o1.play.pieces import tree_pieces
 from llama_o1.play.segment import Ending
 from tree.actions import MetaAction
+from tree.vote import vote
 
 LINE = MethodSettings(method="line", budget_tokens=400)
 
@@ -108,7 +111,7 @@ def test_ends_are_not_taken_so_often_and_wait_is_appended(grow, codec):
     assert own(tree, first) == codec.encode(" apples") * 5
     for again in (second, third):
         assert own(tree, again) == wait + codec.encode(" apples") * 5
-        assert flags(tree, again) == [False] * len(wait) + [True] * 5
+        assert flags(tree, again)[: len(wait) + 5] == [False] * len(wait) + [True] * 5
     assert answer.terminal
     assert trail_of(tree, third.index).spent == 15 + 2 * len(wait)
 
@@ -192,3 +195,76 @@ def test_settings_that_write_no_line_are_refused(codec):
         writer.tree("What is 2+3?", 0)
     with pytest.raises(ConfigError, match=r"budget_tokens must be at least \d+, .* got 50"):
         writer.limits(50)
+
+
+class Wavering(Thinker):
+    """Thinks as long as its numbers say, then answers 5 more often than 6."""
+
+    def __call__(self, tokens):
+        logits = super().__call__(tokens)
+        five, six = (self.codec.encode(f" {digit}}}")[0] for digit in "56")
+        if logits[five] > 0:
+            logits[six] = logits[five] - 0.6
+        if logits[self.apple] > 0:
+            logits[self.end[0]] = logits[self.apple] - 2.0
+        return logits
+
+
+def grown_lines(grow, codec, num_lines, budget_tokens):
+    line = LineSettings(end="<conclusion>")  # one token, so that no control token falls into it
+    thoughts = ThoughtSettings(path_budget=40, max_answer=6, line=line)
+    engine = FakeEngine(len(codec.tokenizer), 1024, policy=Wavering(codec, 30, line))
+    method = MethodSettings(
+        method="line", num_lines=num_lines, budget_tokens=budget_tokens, stop_decided=False
+    )
+    judge = lambda text: Grade(text.partition("{")[2][1:2], float("5" in text))  # noqa: E731
+    return grow(["What is 2+3?", "What is 3+2?"], thoughts, method, engine, judge)
+
+
+@pytest.mark.parametrize("budget", [120, 300, 2000])
+def test_several_lines_vote_within_the_budget_of_all(grow, codec, budget):
+    for tree in grown_lines(grow, codec, 9, budget):
+        answers = [node for node in tree.nodes if node.terminal]
+        lines = sum(node.count for node in answers)
+        assert tree.tokens_used <= budget
+        assert 1 <= lines <= 9
+        assert (lines == 9) == (budget > 120)
+        votes = {digit: sum(node.count for node in answers if node.answer == digit) for digit in "56"}
+        assert vote(tree, WEIGHTINGS["line"]).weights == {d: n for d, n in votes.items() if n}
+
+
+def test_a_line_is_one_unless_more_are_asked_for(grow, codec):
+    for tree in grown_lines(grow, codec, None, 2000):
+        assert [node.count for node in tree.nodes if node.terminal] == [1]
+
+
+def test_lines_teach_what_was_drawn_their_end_too_and_nothing_that_was_forced(grow, codec):
+    special, end = codec.special, codec.encode_template("<conclusion>")
+    answer = codec.encode_template("<conclusion>\n**Final Answer**\\boxed{")
+    (tree, _) = grown_lines(grow, codec, 6, 2000)
+    taught = collect(
+        tree, problem="p", name="t", mode="siblings", mix=0.0, discount=1.0, trace=1.0, rewards=None
+    )
+    assert {e.action for e in taught} == {"expand", "conclude"}
+    for e in taught:
+        ids, sampled = e.ids.tolist(), e.sampled.tolist()
+        if e.action == "conclude":
+            assert ids[: len(answer)] == answer
+            assert sampled == [False] * len(answer) + [True] * (len(ids) - len(answer))
+            continue
+        assert sampled == [token not in special.remaining for token in ids]
+        own = [token for token in ids if token not in special.remaining]
+        assert own[-len(end) :] == end  # all stop before they are cut, at 30 of 40 tokens
+        assert sampled.count(False) >= 1 or len(ids) < 10
+    parents = {e.node: e for e in taught if e.action == "expand"}
+    for e in taught:
+        if e.action == "conclude":
+            thinking = parents[e.parent]
+            kept = len(e.context) - len(thinking.context)
+            assert e.context[len(thinking.context) :].tolist() == thinking.ids[:kept].tolist()
+
+
+def test_the_pieces_of_a_line_are_its_context(grow, codec):
+    (tree, _) = grown_lines(grow, codec, 2, 2000)
+    for node, made in zip(tree.nodes, tree_pieces(tree, codec), strict=True):
+        assert "".join(piece.text for piece in made) == codec.decode(own(tree, node))

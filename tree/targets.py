@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from tree.node import Node, Tree
@@ -25,6 +26,7 @@ def targets(
     discount: float = 1.0,
     trace: float = 0.95,
     by_deviation: bool = False,
+    rewards: Mapping[int, float] | None = None,
 ) -> list[Target | None]:
     """One target a node, None at the root.
 
@@ -45,37 +47,61 @@ def targets(
     tree's mean grade, a merged answer counted each time; `by_deviation` divides by the grades' standard
     deviation. Lines that begin alike share thoughts, so a sum over them is what each line of its own would
     teach; lines without a grade are left out. `right`: the number of right answers at or below the node.
+
+    `rewards`: what graded nodes are worth to the policy, by index; None: their grades. They make advantages
+    only, so that values stay probabilities of being right: `group` and `right` take them for the grades, and
+    whatever a node is worth in the others, as a value or as a baseline, there counts in addition the mean of
+    reward less grade below it, its parent's where no answer is.
     """
-    graded = _grades(tree)
+    graded, bonus = _grades(tree), _bonuses(tree, rewards)
     values = [
         node.q if not count else min(1.0, mix * node.q + (1 - mix) * total / count)  # rounding goes past 1
         for node, (count, total) in zip(tree.nodes, graded, strict=True)
     ]
     if mode == "relative":
-        advantages = [0.0] + [values[node.index] - values[node.parent] for node in tree.nodes[1:]]
+        worth = _sums(values, bonus)
+        advantages = [0.0] + [worth[node.index] - worth[node.parent] for node in tree.nodes[1:]]
     elif mode == "siblings":
-        advantages = _among_siblings(tree, values)
+        advantages = _among_siblings(tree, _sums(values, bonus))
     elif mode == "group":
-        advantages = _among_answers(graded, by_deviation=by_deviation)
+        advantages = _among_answers(tree, rewards, by_deviation=by_deviation)
     elif mode == "right":
-        advantages = [total for _, total in graded]
+        advantages = [total for _, total in _grades(tree, rewards)]
+    elif mode == "tree":
+        advantages = _tree_advantages(tree, bonus)
     else:
-        advantages = _tree_advantages(tree) if mode == "tree" else _gae(tree, discount, trace)
+        advantages = _gae(tree, discount, trace, bonus)
     return [None, *map(Target, values[1:], advantages[1:])]
 
 
-def _grades(tree: Tree) -> list[tuple[int, float]]:
-    """Number and sum of the grades at or below each node; children come after parents in the list."""
+def _grades(tree: Tree, rewards: Mapping[int, float] | None = None) -> list[tuple[int, float]]:
+    """Number and sum of the grades, or rewards, at or below each node; children come after parents."""
     counts = [0] * len(tree.nodes)
     sums = [0.0] * len(tree.nodes)
     for node in reversed(tree.nodes):
         if node.outcome is not None:
             counts[node.index] += node.count
-            sums[node.index] += node.outcome * node.count
+            sums[node.index] += (node.outcome if rewards is None else rewards[node.index]) * node.count
         if node.parent >= 0:
             counts[node.parent] += counts[node.index]
             sums[node.parent] += sums[node.index]
     return list(zip(counts, sums, strict=True))
+
+
+def _bonuses(tree: Tree, rewards: Mapping[int, float] | None) -> list[float]:
+    """Mean of reward less grade over the answers at or below each node; its parent's where there are none."""
+    if rewards is None:
+        return [0.0] * len(tree.nodes)
+    bonuses: list[float] = []
+    paid = _grades(tree, rewards)
+    for node, (graded, total), (_, worth) in zip(tree.nodes, _grades(tree), paid, strict=True):
+        above = bonuses[node.parent] if node.parent >= 0 else 0.0
+        bonuses.append((worth - total) / graded if graded else above)
+    return bonuses
+
+
+def _sums(values: Sequence[float], bonus: Sequence[float]) -> list[float]:
+    return [value + more for value, more in zip(values, bonus, strict=True)]
 
 
 def _baseline(node: Node) -> float:
@@ -83,8 +109,11 @@ def _baseline(node: Node) -> float:
     return node.q if node.value is None else node.value
 
 
-def _tree_advantages(tree: Tree) -> list[float]:
-    return [0.0] + [node.q - _baseline(tree.nodes[node.parent]) for node in tree.nodes[1:]]
+def _tree_advantages(tree: Tree, bonus: Sequence[float]) -> list[float]:
+    return [0.0] + [
+        node.q + bonus[node.index] - _baseline(tree.nodes[node.parent]) - bonus[node.parent]
+        for node in tree.nodes[1:]
+    ]
 
 
 def _among_siblings(tree: Tree, values: list[float]) -> list[float]:
@@ -101,24 +130,33 @@ def _among_siblings(tree: Tree, values: list[float]) -> list[float]:
     return advantages
 
 
-def _among_answers(graded: list[tuple[int, float]], *, by_deviation: bool) -> list[float]:
-    """Advantages of `group`; grades are 0 or 1, so their deviation follows from their mean."""
-    answers, right = graded[0]
-    mean = right / max(1, answers)
-    deviation = math.sqrt(mean * (1 - mean)) if by_deviation else 1.0
-    if not 0 < mean < 1:
-        return [0.0] * len(graded)
+def _among_answers(tree: Tree, rewards: Mapping[int, float] | None, *, by_deviation: bool) -> list[float]:
+    """Advantages of `group`."""
+    paid = _grades(tree, rewards)
+    answers, total = paid[0]
+    mean = total / max(1, answers)
+    squares = sum(
+        node.count * ((node.outcome if rewards is None else rewards[node.index]) - mean) ** 2
+        for node in tree.nodes
+        if node.outcome is not None
+    )
+    deviation = math.sqrt(squares / max(1, answers))
+    if deviation < 1e-6:  # rounding, which must not be blown up to 1
+        return [0.0] * len(paid)
+    scale = deviation if by_deviation else 1.0
     # Over whole numbers, so that what is as good as the mean gets exactly 0.
-    return [(total * answers - count * right) / answers / deviation for count, total in graded]
+    return [(worth * answers - count * total) / answers / scale for count, worth in paid]
 
 
-def _gae(tree: Tree, discount: float, trace: float) -> list[float]:
+def _gae(tree: Tree, discount: float, trace: float, bonus: Sequence[float]) -> list[float]:
     advantages = [0.0] * len(tree.nodes)
     for node in reversed(tree.nodes[1:]):
-        worth = node.evaluation if node.terminal else discount * _baseline(node)
-        assert worth is not None, "only the root has no evaluation"
+        found = node.evaluation if node.terminal else _baseline(node)
+        assert found is not None, "only the root has no evaluation"
+        worth = (found + bonus[node.index]) * (1.0 if node.terminal else discount)
+        expected = _baseline(tree.nodes[node.parent]) + bonus[node.parent]
         below = [tree.nodes[i] for i in node.children]
         visits = sum(child.visits for child in below)
         later = sum(child.visits * advantages[child.index] for child in below) / visits if visits else 0.0
-        advantages[node.index] = worth - _baseline(tree.nodes[node.parent]) + discount * trace * later
+        advantages[node.index] = worth - expected + discount * trace * later
     return advantages

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from llama_o1.play.expand import trail_of
@@ -21,12 +23,15 @@ def collect(
     trace: float,
     by_deviation: bool = False,
     skip_zero: bool = False,
+    rewards: Mapping[int, float] | None = None,
 ) -> list[Experience]:
     """Experiences of every thought below the root, in the order they were made.
 
-    With `skip_zero` those are left out whose advantage is 0.
+    With `skip_zero` those are left out whose advantage is 0. `rewards` as for `targets`.
     """
-    taught = targets(tree, mode=mode, mix=mix, discount=discount, trace=trace, by_deviation=by_deviation)
+    taught = targets(
+        tree, mode=mode, mix=mix, discount=discount, trace=trace, by_deviation=by_deviation, rewards=rewards
+    )
     experiences = []
     for node, target in zip(tree.nodes[1:], taught[1:], strict=True):
         trail = trail_of(tree, node.index)

@@ -44,6 +44,9 @@ class ThoughtSettings:
 
     path_budget: int = 256
     """Thinking tokens of one path; the model sees what remains."""
+    overrun: float = 0.0
+    """Share of path_budget that may be thought beyond it before the end is forced, at least two tokens
+    (BudgetThinker: 0.02); 0: the budget is the limit."""
     max_text: int = 64
     """Of one thought."""
     max_answer: int = 32
@@ -75,8 +78,16 @@ class ThoughtSettings:
                 f"thoughts.line.min_thinking must be at most path_budget, {self.path_budget}, "
                 f"got {self.line.min_thinking}"
             )
+        if not 0 <= self.overrun < inf:
+            raise ConfigError(f"thoughts.overrun must be finite and at least 0, got {self.overrun}")
         if not 0 <= self.temperature < inf:
             raise ConfigError(f"thoughts.temperature must be finite and at least 0, got {self.temperature}")
+
+    @property
+    def thinking_limit(self) -> int:
+        """Thinking tokens of a path after which its end is forced."""
+        beyond = max(LEAST_THOUGHT, int(self.overrun * self.path_budget + 1e-9)) if self.overrun else 0
+        return self.path_budget + beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +138,15 @@ class Expander:
         self,
         *,
         temperature: float | None = None,
+        path_budget: int | None = None,
         revises: bool = False,
         without: Collection[MetaAction] = (),
     ) -> Expander:
-        """The same, at another temperature, with conclusions that may be revised, or without some kinds."""
+        """The same, at another temperature or path budget, with conclusions that may be revised, or without
+        some kinds.
+        """
         settings = self.settings if temperature is None else replace(self.settings, temperature=temperature)
+        settings = settings if path_budget is None else replace(settings, path_budget=path_budget)
         return Expander(self.codec, settings, self.max_context, revises=revises, without=without)
 
     def affords(self, budget_tokens: int) -> bool:
@@ -222,7 +237,7 @@ class Expander:
         concludes = ask.action is MetaAction.CONCLUDE
         return ThoughtProgram(
             header=self.codec.header(father, ask.local_id, ask.action),
-            max_text=min(self.settings.max_text, self._plan.total - spent),
+            max_text=min(self.settings.max_text, self.settings.thinking_limit - spent),
             max_answer=self.settings.max_answer,
             codec=self.codec,
             plan=None if concludes else self._plan,
@@ -242,7 +257,7 @@ class Expander:
         """Thinking tokens the path has left; 0 when path or context hold only a conclusion more."""
         if context + self._thought + self._conclusion > self.max_context:
             return 0
-        left = self._plan.total - spent
+        left = self.settings.thinking_limit - spent
         return left if left >= LEAST_THOUGHT else 0
 
 

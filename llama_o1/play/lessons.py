@@ -27,7 +27,11 @@ def with_lessons(
     if len(values) < len(nodes) - 1 or not values:
         return row
     tree = Tree(row["problem"], 0, nodes)
-    found = targets(tree, mode=mode, mix=mix, discount=discount, trace=trace, by_deviation=by_deviation)
+    told = row.get("rewards")
+    worth = None if told is None else {n.index: told[str(n.local_id)] for n in nodes if n.outcome is not None}
+    found = targets(
+        tree, mode=mode, mix=mix, discount=discount, trace=trace, by_deviation=by_deviation, rewards=worth
+    )
     taught = [target for target in found if target is not None]
     priorities = priority_of([t.advantage for t in taught], [t.value for t in taught], np.asarray(values))
     records = [

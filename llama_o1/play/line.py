@@ -2,12 +2,15 @@
 
 BudgetThinker's two stages (section 3.2) and s1's budget forcing (section 3.1), for any model that thinks
 between delimiters. A segment of thinking is a node of the tree, so a line is searched, drawn and graded as
-everything else. At most `path_budget` tokens are thought, over all segments; then the end of thinking and
-the beginning of an answer are forced, for which `max_answer` tokens are kept. Where the model would stop
-before `min_thinking` tokens, or has not been told to wait `waits` times, the end it drew is dropped and
-`wait` is appended. Control tokens stand at the same positions of the thinking as on a path of thoughts.
+everything else. At most `path_budget` tokens, and `overrun` more, are thought over all segments; then the end
+of thinking and the beginning of an answer are forced, for which `max_answer` tokens are kept. Where the model
+would stop before `min_thinking` tokens, or has not been told to wait `waits` times, the end it drew is
+dropped and `wait` is appended. Control tokens stand where they stand on a path of thoughts.
 
 s1 lets every continuation use the whole limit again; here all share one.
+
+An end that is taken is forced anew in the context, in one spelling; the sample on record keeps the end as it
+was drawn, for to end is what a policy learns to keep a budget by.
 """
 
 from __future__ import annotations
@@ -44,18 +47,13 @@ class LineWriter:
         self._answer = answer_ids(line, codec)
         self._think_end = Ending(codec, line.end)
         self._answer_end = Ending(codec, line.answer_end, line.answer)
-        self._thought = settings.path_budget
+        self._thought = settings.thinking_limit
         self._conclusion = len(self._answer) + settings.max_answer
         if len(self._wait) + 2 > settings.path_budget:
             raise ConfigError(
                 f"thoughts.line.wait takes {len(self._wait)} tokens, path_budget is {settings.path_budget}; "
                 "shorten it"
             )
-
-    def with_(self, *, temperature: float | None = None, revises: bool = False) -> LineWriter:
-        """The same, sampling at another temperature."""
-        settings = self.settings if temperature is None else replace(self.settings, temperature=temperature)
-        return LineWriter(self.codec, settings, self._max_context)
 
     def affords(self, budget_tokens: int) -> bool:
         """Whether a line with this budget could think and answer."""
@@ -83,7 +81,7 @@ class LineWriter:
                 f"{self._thought + self._conclusion}, the model holds {self._max_context}; shorten the "
                 "problem, lower thoughts.path_budget or use a model with a longer context"
             )
-        left = self._plan.total
+        left = self._thought
         return Tree.of(question, seed=seed, thinking_left=left, payload=Trail(context, 0))
 
     def request(self, tree: Tree, ask: Ask) -> Request:
@@ -115,16 +113,17 @@ class LineWriter:
         ended = program.ending.begins(ids[len(program.header) :])
         kept = ids if concludes or ended is None else ids[: len(program.header) + ended]
         spent = trail.spent if concludes else trail.spent + len(kept)
+        left = 0 if concludes else self._left(tree, ask, spent, ended is not None)
         text = self._text(kept, concludes)
         grade = judge(text) if concludes else Grade(None, None)
-        whole = _cut(sample, len(kept))
+        whole = _cut(sample, len(kept)) if left else sample
         return Told(
             action=MetaAction.CONCLUDE if concludes else MetaAction.EXPAND,
             text=text,
             logprob=mean(whole.logprobs, whole.sampled) or 0.0,
             value=NO_RATING,
             tokens=len(ids),
-            thinking_left=0 if concludes else self._left(tree, ask, spent, ended is not None),
+            thinking_left=left,
             terminal=concludes,
             answer=grade.answer,
             outcome=grade.outcome,
@@ -146,12 +145,12 @@ class LineWriter:
         spent = trail_of(tree, ask.parent).spent
         header = self._wait if tree.nodes[ask.parent].depth else ()
         header = self._plan.weave(header, spent + 1)
-        return SegmentProgram(header, self._plan.total - spent, self._think_end, self._plan, spent)
+        return SegmentProgram(header, self._thought - spent, self._think_end, self._plan, spent)
 
     def _left(self, tree: Tree, ask: Ask, spent: int, ended: bool) -> int:
         """Thinking tokens the line has left; 0: it may stop, or must."""
         line, waited = self.settings.line, tree.nodes[ask.parent].depth
-        left = self._plan.total - spent
+        left = self._thought - spent
         if not ended or (waited >= line.waits and spent >= line.min_thinking):
             return 0
         return left if left > len(self._wait) + 1 else 0

@@ -66,7 +66,7 @@ class MethodSettings:
     method: Method = "mcts"
     """`mcts` (PUCT), `ucb` (as LLaMA-O1), `gumbel`, `best_first`, `refine` (whole solutions, as SR-MCTS),
     `beam` (step level), `dvts`; independent lines: `greedy` (one), `best_of_n`, `majority`, `value_vote`;
-    `line`: one line of plain text between delimiters (`--thoughts.line.*`), for any model that thinks."""
+    `line`: lines of plain text between delimiters (`--thoughts.line.*`), for any model that thinks."""
     budget_tokens: int = 2048
     """Every token of the tree; hard."""
     budget_nodes: int | None = None
@@ -95,8 +95,9 @@ class MethodSettings:
     without: tuple[Kind, ...] = ()
     """Kinds of thoughts that are switched off. One that the model draws all the same is over with its tag,
     which costs its header; a line of `majority` and the like ends there."""
-    num_lines: int = 16
-    """Lines of `best_of_n`, `majority` and `value_vote`, subtrees of `dvts`; fewer where tokens are short."""
+    num_lines: int | None = None
+    """Lines of `best_of_n`, `majority` and `value_vote`, subtrees of `dvts`, null: 16; plain lines of `line`,
+    which vote by majority, null: 1. Fewer where tokens are short."""
     beam_width: int = 3
     """Lines that `beam` goes on with, B1; below each, `tree.max_children` thoughts are tried, B2."""
     tree: SearchSettings = field(default_factory=SearchSettings)
@@ -137,6 +138,11 @@ class MethodSettings:
         return frozenset(map(MetaAction, self.without))
 
     @property
+    def most_lines(self) -> int:
+        """Independent lines or subtrees, where tokens are enough."""
+        return self.num_lines or (1 if self.method == "line" else 16)
+
+    @property
     def of_a_tree(self) -> Share:
         """What one tree may spend."""
         return Share(self.budget_tokens, self.budget_nodes, self.tree.simulations)
@@ -162,11 +168,11 @@ def start(tree: Tree, settings: MethodSettings, limits: Limits, draw: ActionDraw
         "best_first": lambda: best_first(tree, shape, limits, draw),
         "refine": lambda: mcts(tree, replace(shape, **WHOLE_SOLUTIONS), limits, refining(draw)),
         "beam": lambda: beam(tree, settings.beam_width, shape.max_children, depth, limits, draw),
-        "dvts": lambda: beam(tree, 1, shape.max_children, depth, limits, draw, settings.num_lines),
+        "dvts": lambda: beam(tree, 1, shape.max_children, depth, limits, draw, settings.most_lines),
         "greedy": lambda: lines(tree, 1, depth, limits, draw),
-        "line": lambda: lines(tree, 1, depth, limits, by_model),
+        "line": lambda: lines(tree, settings.most_lines, depth, limits, by_model),
     }
-    return searches.get(settings.method, lambda: lines(tree, settings.num_lines, depth, limits, draw))()
+    return searches.get(settings.method, lambda: lines(tree, settings.most_lines, depth, limits, draw))()
 
 
 def action_draw(settings: MethodSettings, transitions: Transitions) -> ActionDraw:

@@ -28,7 +28,7 @@ def tree_pieces(tree: Tree, codec: Codec) -> list[list[Piece]]:
         before, own = list(trail.context[: trail.before]), list(trail.context[trail.before :])
         drawn: list[float | None] = [None] * len(own)
         if trail.sample is not None:
-            for i in trail.sample.sampled.nonzero()[0]:
+            for i in trail.sample.sampled[: len(own)].nonzero()[0]:  # a line's end is in its answer
                 drawn[i] = float(trail.sample.logprobs[i])
         made.append(pieces(codec.decode, before, own, drawn))
     return made

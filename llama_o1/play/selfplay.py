@@ -40,21 +40,30 @@ def search_all(
     on_tree: Callable[[int, Tree], None],
     on_seconds: Callable[[int, float], None] = lambda index, seconds: None,
     same: Same = eq,
+    path_budgets: Sequence[int] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Tree]:
     """The tree of every (name, question, judge), in their order; `on_tree` as each is finished.
 
     Each tree's seed comes from `seed` and its name, so that its neighbours cannot change it. `on_seconds`
     hears, before, how long the tree took. `same` tells which answers are one, where a search ends once its
-    answer is decided. Where the run's tokens or seconds are spent, a tree stays without
-    an answer and says so.
+    answer is decided. `path_budgets`: of each task; None: the expander's own. Where the run's tokens or
+    seconds are spent, a tree stays without an answer and says so.
     """
-    writer = fitted(expander, settings)
-    writer.limits(settings.budget_tokens)
-    trees = [writer.tree(question, derived(f"{seed}/{name}")) for name, question, _ in tasks]
+    if path_budgets is None:
+        writers = [fitted(expander, settings)] * len(tasks)
+    else:
+        of = {budget: fitted(expander.with_(path_budget=budget), settings) for budget in {*path_budgets}}
+        writers = [of[budget] for budget in path_budgets]
+    for writer in {*writers}:
+        writer.limits(settings.budget_tokens)
+    trees = [
+        writer.tree(question, derived(f"{seed}/{name}"))
+        for writer, (name, question, _) in zip(writers, tasks, strict=True)
+    ]
     judges = [judge for _, _, judge in tasks]
-    round_ = _Round(writer, settings, action_draw(settings, transitions), same, clock)
-    for job in drive(engine, round_.jobs(trees, judges)):
+    round_ = _Round(settings, action_draw(settings, transitions), same, clock)
+    for job in drive(engine, round_.jobs(trees, judges, writers)):
         index = int(job.name)
         on_seconds(index, round_.ended(index, job.tree))
         on_tree(index, job.tree)
@@ -77,25 +86,26 @@ class _Round:
 
     def __init__(
         self,
-        writer: Writer,
         settings: MethodSettings,
         draw: ActionDraw,
         same: Same,
         clock: Callable[[], float],
     ) -> None:
-        self._writer, self._settings, self._draw = writer, settings, draw
+        self._settings, self._draw = settings, draw
         self._same, self._clock = same, clock
         self._purse = Purse(settings.of_a_run)
         self._began = clock()
         self._running: dict[int, tuple[float, Share]] = {}  # when it began and what it was given, by index
 
-    def jobs(self, trees: Sequence[Tree], judges: Sequence[Judge]) -> Iterator[Job | None]:
+    def jobs(
+        self, trees: Sequence[Tree], judges: Sequence[Judge], writers: Sequence[Writer]
+    ) -> Iterator[Job | None]:
         """One job a tree, in their order; None while a tree must wait for what others leave."""
-        for i, (tree, judge) in enumerate(zip(trees, judges, strict=True)):
+        for i, (tree, judge, writer) in enumerate(zip(trees, judges, writers, strict=True)):
             while (share := self._purse.take(self._settings.of_a_tree, idle=not self._running)) is None:
                 yield None
             self._running[i] = (self._clock(), share)
-            yield Job(str(i), tree, self._search(tree, share), self._writer, judge)
+            yield Job(str(i), tree, self._search(tree, share, writer), writer, judge)
 
     def ended(self, index: int, tree: Tree) -> float:
         """Take back what the tree leaves; the seconds it took."""
@@ -103,24 +113,24 @@ class _Round:
         self._purse.give_back(share, Share(tree.tokens_used, len(tree.nodes) - 1, tree.simulations))
         return self._clock() - began
 
-    def _search(self, tree: Tree, share: Share) -> Search:
+    def _search(self, tree: Tree, share: Share, writer: Writer) -> Search:
         settings = self._settings
-        tree.stopped = self._nothing_for(share)
+        tree.stopped = self._nothing_for(share, writer)
         if tree.stopped is not None:
             return nothing()
         assert share.tokens is not None, "every tree has a budget of tokens"
         assert share.simulations is not None, "and one of simulations"
         limits = replace(
-            self._writer.limits(share.tokens),
+            writer.limits(share.tokens),
             nodes=share.nodes,
             stops=(*settings.stops(self._same), *self._timers()),
         )
         shape = replace(settings.tree, simulations=share.simulations)
         return start(tree, replace(settings, tree=shape), limits, self._draw)
 
-    def _nothing_for(self, share: Share) -> str | None:
+    def _nothing_for(self, share: Share, writer: Writer) -> str | None:
         """Why a tree with this share cannot be begun; None: it can."""
-        if not self._writer.affords(share.tokens or 0):
+        if not writer.affords(share.tokens or 0):
             return "the run's tokens are spent"
         if share.nodes == 0 or share.simulations == 0:
             return f"the run's {'nodes' if share.nodes == 0 else 'simulations'} are spent"
