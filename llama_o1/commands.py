@@ -78,7 +78,9 @@ def search(arguments: list[str]) -> int:
 def inspect(arguments: list[str]) -> int:
     """`llama-o1 inspect`: what a replay buffer holds."""
     parser = parser_of("inspect", "Look into a run's replay buffer, also while the run goes on, or at trees.")
-    parser.add_argument("folder", type=str, help="a run folder, a replay folder, or a file of trees (.jsonl)")
+    parser.add_argument(
+        "folder", type=str, help="a run or replay folder, or trees: a .jsonl or a run's trees/"
+    )
     parser.add_argument(
         "--tree", type=str | None, help="show a tree: ITERATION/NUMBER of a run, line of a file"
     )
@@ -97,7 +99,10 @@ def inspect(arguments: list[str]) -> int:
     parser.add_argument("--limit", type=int | None, help="how many nodes: 10 are listed unless told")
     parser.add_argument("--sample", type=int, default=20_000, help="nodes looked at for groups; 0: all")
     parser.add_argument(
-        "--export", nargs=2, type=str, metavar=("KIND", "FILE"), help="sft, prm, dpo or jsonl: a data set"
+        "--export", nargs=2, type=str, metavar=("KIND", "FILE"), help="sft, prm, dpo, pairs or jsonl"
+    )
+    parser.add_argument(
+        "--margin", type=float, default=0.25, help="of value targets, between thoughts of dpo"
     )
     parser.add_argument(
         "--json", type=str | None, nargs="?", const="-", help="write JSON to this file; alone: print it"
@@ -112,6 +117,13 @@ def inspect(arguments: list[str]) -> int:
     folder = Path(given.folder)
     if not folder.exists():
         raise RunError(f"there is no {folder}; give a run folder, a replay folder or a file of trees")
+    if given.export is not None:
+        from llama_o1.tree_export import export_trees, is_of_trees
+
+        _check_writable([Path(given.export[1])])
+        if is_of_trees(folder):
+            _print(export_trees(folder, given))
+            return 0
     if folder.is_file() or given.tree is not None or given.compare is not None:
         return _show_trees(folder, given.tree, given.compare, given.html, plain=given.plain)
     if given.repair is not None:

@@ -131,13 +131,19 @@ class ReplaySettings:
     """Prioritized replay (Schaul et al. 2016)."""
 
     capacity: int = 100_000
-    """Experiences kept; the oldest go first."""
+    """Experiences kept."""
+    eviction: Literal["oldest", "lowest_priority", "oldest_version"] = "oldest"
+    """Who goes when the buffer is full; `oldest_version`: what the oldest weights made."""
     alpha: float = 0.6
     """Exponent of the priorities; 0 draws uniformly."""
     beta: float = 0.4
     """Of the importance weights at the first iteration; 1 at the last."""
     max_lag: int = 4
     """Experiences made by weights more versions old are dropped."""
+    draws: Literal["stratified", "independent"] = "stratified"
+    """One item from each of equal strata of all priorities, or each `independent` of the others."""
+    normalise: Literal["batch", "buffer"] = "batch"
+    """Importance weights are divided by the largest of their `batch`, or of the whole `buffer`."""
     durability: Literal["process", "power"] = "process"
     """What an acknowledged experience survives: a killed process, or a power cut (slower)."""
 

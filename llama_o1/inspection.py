@@ -85,9 +85,17 @@ def _export(folder: Path, asked: Any, texts: RunTexts | None) -> str:
 
     kind, file = asked.export
     with ReplayReader(folder) as reader:
-        lines = export(reader, kind, texts, where=asked.where, sort=asked.sort, limit=asked.limit)
-        num_lines = write_lines(Path(file), lines)
-    return f"wrote {num_lines:,} lines to {file}"
+        made = export(
+            reader,
+            kind,
+            texts,
+            where=asked.where,
+            sort=asked.sort,
+            limit=asked.limit,
+            margin=asked.margin,
+        )
+        num_lines = write_lines(Path(file), made.lines)
+    return f"wrote {num_lines:,} lines to {file}{made.said()}"
 
 
 def _html(folder: Path, asked: Any, texts: RunTexts | None) -> Iterator[str]:

@@ -98,6 +98,9 @@ class Run:
                     capacity=config.replay.capacity,
                     alpha=config.replay.alpha,
                     max_lag=config.replay.max_lag,
+                    eviction=config.replay.eviction,
+                    draws=config.replay.draws,
+                    normalise=config.replay.normalise,
                     durability=config.replay.durability,
                 )
             )

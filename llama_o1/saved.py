@@ -42,7 +42,7 @@ def saved_tree(place: Path, name: str, decoder_of: DecoderOf) -> Row:
 
 def saved_trees(file: Path) -> list[Row]:
     """Every tree of a file, as `saved_tree`."""
-    rows = _rows(file)
+    rows = rows_of(file)
     if not rows:
         raise RunError(f"{file} holds no trees")
     return [_named(row, f"{file.name}:{line}") for line, row in enumerate(rows, start=1)]
@@ -61,7 +61,7 @@ def taught(row: Row, teach: TeachSettings) -> Row:
 
 
 def _of_file(file: Path, name: str) -> Row:
-    rows = _rows(file)
+    rows = rows_of(file)
     if not name.isdecimal() or not 1 <= int(name) <= len(rows):
         raise RunError(f"no tree {name!r} in {file}: it has trees 1 to {len(rows)}, one a line")
     return _named(rows[int(name) - 1], f"{file.name}:{int(name)}")
@@ -79,11 +79,11 @@ def _of_run(run: Path, name: str, decoder_of: DecoderOf) -> Row:
     file = folder.trees_of(int(found[1])) if found else None
     if found is None or file is None or not file.is_file():
         raise RunError(f"no tree {name!r} in {run}; {_known(folder)}")
-    rows, number = _rows(file), int(found[2])
+    rows, number = rows_of(file), int(found[2])
     if number >= len(rows):
         raise RunError(f"no tree {name!r} in {run}: iteration {int(found[1])} has trees 0 to {len(rows) - 1}")
     known_as = f"{int(found[1]):06d}/{number:04d}"
-    row = _named(rows[number], known_as, _teach_of(folder))
+    row = _named(rows[number], known_as, teach_of(run))
     return _with_replay(row, run, known_as, decoder_of(run))
 
 
@@ -91,11 +91,12 @@ def _known(folder: RunFolder) -> str:
     files = sorted(folder.trees.glob("[0-9]*.jsonl"))
     if not files:
         return "the run has made none yet"
-    last = f"{int(files[-1].stem)}/{len(_rows(files[-1])) - 1}"
+    last = f"{int(files[-1].stem)}/{len(rows_of(files[-1])) - 1}"
     return f"expected ITERATION/NUMBER, {int(files[0].stem)}/0 to {last}"
 
 
-def _rows(file: Path) -> list[Row]:
+def rows_of(file: Path) -> list[Row]:
+    """Every tree of a file; RecordError when it cannot be read or is damaged."""
     try:
         return list(read_rows(file))
     except OSError as error:
@@ -104,9 +105,10 @@ def _rows(file: Path) -> list[Row]:
         raise RecordError(str(error)) from None
 
 
-def _teach_of(folder: RunFolder) -> TeachSettings:
+def teach_of(run: Path) -> TeachSettings:
+    """What the trees of a run taught by, the defaults where there is no run."""
     try:
-        settings = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(RunFolder(run).config.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return TeachSettings()
     known = TeachSettings.__dataclass_fields__.keys() - {"reward"}  # the rows hold what it came to

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from replay.errors import ReplayError
+from replay.errors import ReplayError, damaged
 from replay.record import COLUMNS, checksum, pack
 
 Int64 = npt.NDArray[np.int64]
@@ -112,10 +112,10 @@ def read_position(db: sqlite3.Connection, path: Path) -> Position:
     """The position in `meta`, as of the last change of what lives; ReplayError when it is damaged."""
     line = db.execute(f"SELECT {', '.join(Position._fields)}, crc32 FROM meta").fetchone()
     if line is None:
-        raise ReplayError(f"{path} is damaged: meta is empty")
+        raise damaged(path, "meta is empty")
     position = Position(*line[:-1])
     if line[-1] != position_checksum(position):
-        raise ReplayError(f"{path} is damaged: meta does not match its checksum")
+        raise damaged(path, "meta does not match its checksum")
     return position
 
 
@@ -128,7 +128,7 @@ def read_nodes(db: sqlite3.Connection, path: Path, ids: Int64) -> Iterator[Nodes
         found = np.array([line[0] for line in chunk], dtype=np.int64)
         if not np.array_equal(found, expected):
             missing = np.setdiff1d(expected, found)[0]
-            raise ReplayError(f"{path} is damaged: node {missing} is missing")
+            raise damaged(path, f"node {missing} is missing")
         records = [read_record(path, line) for line in chunk]
         yield Nodes(found, np.array([line[version] for line in chunk], dtype=np.int64), records)
 
@@ -138,9 +138,9 @@ def read_record(path: Path, line: tuple[Any, ...]) -> bytes:
     try:
         record = pack(line[1:-1])
     except (ReplayError, TypeError, struct.error) as error:
-        raise ReplayError(f"{path} is damaged: node {line[0]} cannot be read: {error}") from error
+        raise damaged(path, f"node {line[0]} cannot be read: {error}") from error
     if checksum(record) != line[-1]:
-        raise ReplayError(f"{path} is damaged: node {line[0]} does not match its checksum")
+        raise damaged(path, f"node {line[0]} does not match its checksum")
     return record
 
 
@@ -153,7 +153,7 @@ def check_format(db: sqlite3.Connection, path: Path) -> bool:
         raise ReplayError(f"{path} is an SQLite file but not a replay buffer; use another folder")
     found = db.execute("SELECT format FROM meta").fetchone()
     if found is None or not isinstance(found[0], int):
-        raise ReplayError(f"{path} is damaged: meta holds no format")
+        raise damaged(path, "meta holds no format")
     if found[0] > FORMAT:
         raise ReplayError(
             f"{path} has format {found[0]}, this program reads format {FORMAT}; install a newer llama-o1"
@@ -164,7 +164,7 @@ def check_format(db: sqlite3.Connection, path: Path) -> bool:
             "llama-o1 that wrote it, or another folder"
         )
     if not tables >= TABLES:
-        raise ReplayError(f"{path} is damaged: it has no table {min(TABLES - tables)}")
+        raise damaged(path, f"it has no table {min(TABLES - tables)}")
     return True
 
 
@@ -179,5 +179,6 @@ def named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        found = "is damaged" if type(error) is sqlite3.DatabaseError else "cannot be used"
-        raise ReplayError(f"{path} {found}: {error}") from error
+        if type(error) is sqlite3.DatabaseError:
+            raise damaged(path, str(error)) from error
+        raise ReplayError(f"{path} cannot be used: {error}") from error

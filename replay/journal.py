@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from replay.errors import ReplayError
+from replay.errors import damaged
 from replay.file import Position, read_position
 
 Int64 = npt.NDArray[np.int64]
@@ -89,7 +89,7 @@ def read_entry(path: Path, line: tuple[Any, ...]) -> Entry:
     except (TypeError, struct.error):
         fits = False
     if not fits:
-        raise ReplayError(f"{path} is damaged: journal entry {number} does not match its checksum")
+        raise damaged(path, f"journal entry {number} does not match its checksum")
     return Entry(np.frombuffer(ids, "<i8"), np.frombuffer(priorities, "<f8"), stale_updates, max_priority)
 
 
@@ -118,7 +118,7 @@ def read_snapshot(db: sqlite3.Connection, path: Path, number: int) -> Snapshot |
     except (TypeError, AttributeError):
         fits = False
     if not fits:
-        raise ReplayError(f"{path} is damaged: snapshot {number} does not match its checksum")
+        raise damaged(path, f"snapshot {number} does not match its checksum")
     text, ids, priorities, draws, _ = line
     return Snapshot(
         Position(*json.loads(text)),
@@ -134,7 +134,7 @@ def read_priorities(db: sqlite3.Connection, path: Path) -> Priorities:
     try:
         found = np.fromiter(cursor, dtype=[("id", np.int64), ("priority", np.float64)])
     except (TypeError, ValueError, OverflowError) as error:
-        raise ReplayError(f"{path} is damaged: priorities cannot be read: {error}") from error
+        raise damaged(path, f"priorities cannot be read: {error}") from error
     ids, shown = found["id"].copy(), found["priority"]
     current, draws = np.full(len(ids), np.nan), np.zeros(len(ids), dtype=np.int64)
     newest = db.execute("SELECT max(snapshot) FROM snapshots").fetchone()[0]
@@ -150,7 +150,7 @@ def read_priorities(db: sqlite3.Connection, path: Path) -> Priorities:
         draws += np.bincount(places, minlength=len(ids))
     lost = np.isnan(current)
     if lost.any():
-        raise ReplayError(f"{path} is damaged: node {ids[lost][0]} has no priority")
+        raise damaged(path, f"node {ids[lost][0]} has no priority")
     return Priorities(ids, current, draws, current != shown, sum(len(entry.ids) for entry in entries))
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from replay.errors import ReplayError
+from replay.errors import ReplayError, damaged
 from replay.file import (
     FORMAT,
     SCHEMA,
@@ -177,9 +177,7 @@ class Store:
         with named_errors(self.path):
             found = read_priorities(self._db, self.path)
         if len(found.ids) != num_live:
-            raise ReplayError(
-                f"{self.path} is damaged: it holds {len(found.ids)} live nodes, meta says {num_live}"
-            )
+            raise damaged(self.path, f"it holds {len(found.ids)} live nodes, meta says {num_live}")
         return found
 
     def nodes(self, ids: Int64) -> Iterator[Nodes]:

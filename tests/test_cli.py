@@ -70,6 +70,7 @@ def test_an_unknown_key_of_a_config_file_names_the_nearest(capsys, tmp_path, tex
         ("--search.tree.simulations", "0", "at least 1, got 0"),
         ("--learner.learning_rate", "-1", "above 0, got -1"),
         ("--replay.alpha", "2", "in [0, 1], got 2"),
+        ("--replay.eviction", "newest", "one of oldest, lowest_priority, oldest_version, got newest"),
         ("--thoughts.path_budget", "3", "at least 16, got 3"),
         ("--search.budget_tokens", "many", "many"),
         ("--evaluation.every", "0", "at least 1, got 0"),

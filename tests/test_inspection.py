@@ -100,7 +100,7 @@ def exported(capsys, run, tmp_path, kind, *arguments):
     file = tmp_path / f"{kind}.jsonl"
     status, out, _ = inspect(capsys, run, "--export", kind, file, *arguments)
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    assert (status, out.strip()) == (0, f"wrote {len(lines)} lines to {file}")
+    assert (status, out.split(":")[0].strip()) == (0, f"wrote {len(lines)} lines to {file}")
     assert list(tmp_path.iterdir()) == [file]
     return lines
 
@@ -137,8 +137,8 @@ def test_a_line_whose_step_has_left_the_buffer_has_no_labels(run, capsys, tmp_pa
 def test_dpo_pairs_siblings_of_one_meta_action(run, capsys, tmp_path):
     # In the second tree the worst is \boxed{7} at 0, the best the ungraded one at 0.5.
     assert exported(capsys, run, tmp_path, "dpo") == [
-        {"prompt": f"{QUESTION}\nadd them", "chosen": r"\boxed{5}", "rejected": r"\boxed{6}"},
-        {"prompt": f"{QUESTION}\nadd them", "chosen": "it is </script><b>", "rejected": r"\boxed{7}"},
+        {"prompt": f"{QUESTION}\nadd them\n", "chosen": r"\boxed{5}", "rejected": r"\boxed{6}"},
+        {"prompt": f"{QUESTION}\nadd them\n", "chosen": "it is </script><b>", "rejected": r"\boxed{7}"},
     ]
 
 
@@ -152,7 +152,7 @@ def test_jsonl_holds_every_column_and_every_token(run, capsys, tmp_path):
     assert (lines[0]["logprobs"][0], lines[0]["logprobs"][-2]) == (None, -0.25)
 
 
-@pytest.mark.parametrize("kind", ["sft", "prm", "dpo", "jsonl"])
+@pytest.mark.parametrize("kind", ["sft", "prm", "dpo", "pairs", "jsonl"])
 def test_an_export_is_read_by_datasets(run, capsys, tmp_path, kind):
     lines = exported(capsys, run, tmp_path, kind)
     assert datasets.Dataset.from_list(lines).to_list() == lines
@@ -161,7 +161,7 @@ def test_an_export_is_read_by_datasets(run, capsys, tmp_path, kind):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--export", "csv", "x"], "export must be one of sft, prm, dpo, jsonl, got 'csv'"),
+        (["--export", "csv", "x"], "export must be one of sft, prm, dpo, pairs, jsonl, got 'csv'"),
         (["--export", "sft", "nowhere/x"], "there is no folder"),
         (["--export", "sft"], "expected 2 arguments"),
     ],

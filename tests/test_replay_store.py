@@ -141,8 +141,10 @@ def test_damage_is_named(tmp_path, damage, message):
     with closing(sqlite3.connect(path)) as db:
         db.execute(damage)
         db.commit()
-    with pytest.raises(ReplayError, match=message):
+    with pytest.raises(ReplayError, match=message) as refused:
         PrioritizedReplayBuffer(tmp_path, capacity=50)
+    repair = f"`llama-o1 inspect {tmp_path} --repair FOLDER` saves what is whole"
+    assert ("is damaged" in str(refused.value)) == str(refused.value).endswith(repair)
     with closing(sqlite3.connect(path)) as db:  # the lock is free and the file was left alone
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 

@@ -8,15 +8,16 @@ import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from llama_o1.config import EngineSettings, EvaluationSettings, ModelSettings, RunConfig
+from llama_o1.config import EngineSettings, EvaluationSettings, ModelSettings, ReplaySettings, RunConfig
 from llama_o1.errors import RunError
 from llama_o1.learn.settings import LearnerSettings
+from llama_o1.loop import Run
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
 from llama_o1.tasks.mixture import ProblemSet
@@ -132,6 +133,17 @@ def test_a_killed_run_resumes_to_the_same_bytes(finished, config, tmp_path, mome
         assert learned(folder, i) == learned(finished[0], i)
     last = f"{ITERATIONS:06d}"
     assert weights(folder / "checkpoints" / last) == weights(finished[0] / "checkpoints" / last)
+
+
+def test_the_settings_of_the_replay_buffer_reach_it(config, tmp_path):
+    told = ReplaySettings(
+        capacity=7, alpha=0.5, max_lag=3, eviction="lowest_priority", draws="independent", normalise="buffer"
+    )
+    run = Run(replace(config, run_dir=str(tmp_path / "run"), replay=told, iterations=0))
+    run.train()
+    for name in ("capacity", "alpha", "max_lag", "eviction", "draws", "normalise"):
+        assert getattr(run.replay, name) == getattr(told, name)
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["replay"] == asdict(told)
 
 
 def train(config: RunConfig) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from replay.errors import ReplayError
+from replay.errors import damaged
 from replay.file import Position
 from replay.journal import read_journal, read_snapshot
 
@@ -55,9 +55,7 @@ def read_live(db: sqlite3.Connection, path: Path, position: Position) -> Live:
         draws += np.bincount(places, minlength=len(named))
     lives = _which_live(db, named, position.num_live)
     if int(lives.sum()) != position.num_live:
-        raise ReplayError(
-            f"{path} is damaged: {position.num_live} nodes live, {int(lives.sum())} have a priority"
-        )
+        raise damaged(path, f"{position.num_live} nodes live, {int(lives.sum())} have a priority")
     return Live(named[lives], priorities[lives], draws[lives])
 
 
