@@ -331,8 +331,16 @@ def test_a_selection_repeats_nothing_and_each_first_part_is_a_selection(pool, co
     assert drawn[: count // 2] == select(domains, lengths, count // 2, Random(seed))
 
 
-def test_unknown_settings_of_a_solver_are_errors(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("solver", "words"),
+    [
+        ("attempts: 0", "attempts must be at least 1, got 0"),
+        ("attempts: 2", "attempts of a greedy line are all the same, got 2"),
+        ("search: {method: greedy, run_budget_tokens: 9}", "run_budget_tokens is shared by all problems"),
+    ],
+)
+def test_a_solver_that_cannot_be_is_refused(tmp_path, capsys, solver, words):
     config = tmp_path / "config.yaml"
-    config.write_text("solvers:\n  nano:\n    attempts: 0\n")
+    config.write_text(f"solvers:\n  nano:\n    {solver}\n")
     assert curate("--config", config, "--out", tmp_path / "out") == 2
-    assert "attempts must be at least 1, got 0" in capsys.readouterr().err
+    assert words in capsys.readouterr().err

@@ -68,6 +68,10 @@ class SolverSettings:
         """Refuse no attempt, and budgets that problems share."""
         if self.attempts < 1:
             raise ConfigError(f"attempts must be at least 1, got {self.attempts}")
+        if self.attempts > 1 and self.search.method == "greedy":
+            raise ConfigError(
+                f"attempts of a greedy line are all the same, got {self.attempts}; set search.method"
+            )
         shared = [key for key, value in vars(self.search).items() if key.startswith("run_") and value]
         if shared:
             raise ConfigError(f"search.{shared[0]} is shared by all problems; leave it out for a solver")
