@@ -24,6 +24,7 @@ from llama_o1.engine.vllm import VllmBackend, open_vllm
 from llama_o1.errors import ConfigError, EngineError, ModelError
 from llama_o1.format.encode import Codec
 from llama_o1.format.marks import MarkSettings
+from llama_o1.format.tokens import SpecialIds
 from llama_o1.learn.model import DTYPES, Loaded, load_model, plain
 from llama_o1.play.expand import Expander, ThoughtSettings
 from llama_o1.published import PublishedWeights
@@ -135,10 +136,20 @@ def check_serves(system: System) -> None:
         )
 
 
-def expander(system: System, thoughts: ThoughtSettings) -> Expander:
-    """The expander of these thoughts for the system's model."""
-    codec = Codec(system.loaded.tokenizer, system.loaded.special, hints=thoughts.hints)
-    return Expander(codec, thoughts, system.engine.max_context)
+def expander(system: System, thoughts: ThoughtSettings, special: SpecialIds | None = None) -> Expander:
+    """The expander of these thoughts for the system's model; ConfigError where its context is too short.
+
+    `special` None: with the control tokens that the model was loaded with.
+    """
+    least, holds = thoughts.thinking_limit + thoughts.max_answer, system.engine.max_context
+    if least > holds:
+        raise ConfigError(
+            f"a budget of {thoughts.path_budget} thinking tokens and an answer of {thoughts.max_answer} take "
+            f"{least} tokens, the model's context holds {holds}; lower the budget, or use a model with a "
+            "longer context"
+        )
+    codec = Codec(system.loaded.tokenizer, special or system.loaded.special, hints=thoughts.hints)
+    return Expander(codec, thoughts, holds)
 
 
 def _difference(loaded: Loaded, context: Sequence[int], reply: Reply) -> float:

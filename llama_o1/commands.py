@@ -270,7 +270,7 @@ def evaluate(arguments: list[str]) -> int:
     if file is not None:
         write_whole(Path(file), json.dumps(result, indent=1) + "\n")
         _print(f"wrote {file}")
-    _print(f"wrote {config.out}: result.json, table.md, accuracy_all.png, trials.jsonl")
+    _print(f"wrote {config.out}: result.json, table.md, trials.jsonl and pictures")
     return 0
 
 

@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,22 +17,32 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from llama_o1 import assemble
 from llama_o1.errors import ProblemError, RunError
 from llama_o1.measure.ablations import AblateConfig
+from llama_o1.measure.budgets import thinking
 from llama_o1.measure.compare import ALL, Plan, compare
 from llama_o1.measure.contest import Entry, checksum, contest
 from llama_o1.measure.ledger import Ledger
 from llama_o1.measure.plot import draw
 from llama_o1.measure.settings import FREE, EvalConfig
 from llama_o1.measure.table import markdown
+from llama_o1.measure.thinking_plot import draw_thinking
 from llama_o1.measure.trial import Key, Trial
-from llama_o1.play.expand import Expander
 from llama_o1.progress import Rates, bar
 from llama_o1.run import write_whole
 from llama_o1.tasks.mixture import select
 from llama_o1.tasks.problem import Problem
+from llama_o1.writers import Writers, families
 
 log = logging.getLogger(__name__)
 
 Sets = Mapping[str, Mapping[str, Problem]]  # by name of the set, then by id
+
+
+class Holds(Protocol):
+    """Who knows what the model's context has room for."""
+
+    def holds(self, question: str) -> bool:
+        """Whether it has room for the question and what is to be written."""
+        ...
 
 
 class Fitting(NamedTuple):
@@ -46,19 +56,20 @@ def evaluate_methods(config: EvalConfig) -> dict[str, Any]:
     """Make the trials that `config.out` lacks; what all of them came to, as it is written there."""
     sets = problems_of(config)
     temperature, folder = config.thoughts.temperature, Path(config.out)
-    with assemble.assemble(config.model, config.engine, temperature=temperature) as system:
+    marks = families(config)[0]
+    with assemble.assemble(config.model, config.engine, temperature=temperature, marks=marks) as system:
         assemble.check_serves(system)
-        expander = assemble.expander(system, config.thoughts)
-        expander.limits(min(config.budgets))
-        fitting = fitting_of(sets, expander)
+        writers = Writers(config, system)
+        fitting = fitting_of(sets, writers)
         plan = plan_of(config, fitting.sets)
         settings = {**config.resolved(), "weights": fingerprint(system.loaded.model)}
         with Ledger(folder, settings, FREE) as ledger, logging_redirect_tqdm():
             check_same_problems(ledger, plan.wanted(), fitting.sets)
-            _make_missing(ledger, plan, fitting.sets, config, system, expander)
+            _make_missing(ledger, plan, fitting.sets, config, system, writers)
             trials = ledger.trials
     result = {
         **compare(trials, plan),
+        **thinking(trials, plan),
         "model": config.model.path,
         "left_out": fitting.left_out,
         "settings": settings,
@@ -88,6 +99,7 @@ def plan_of(config: EvalConfig, sets: Sets) -> Plan:
         baselines=[method for method in config.baselines if method in config.methods],
         budgets=sorted(config.budgets),
         seeds=config.seeds,
+        ways={name: config.ways[name] for name in config.methods if name in config.ways},
     )
 
 
@@ -96,7 +108,11 @@ def write_result(result: Mapping[str, Any], folder: Path) -> None:
     write_whole(folder / "result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
     write_whole(folder / "table.md", markdown(result))
     for name in (ALL, *result["sets"]) if len(result["sets"]) > 1 else (ALL,):
-        draw(result, name, folder / f"accuracy_{re.sub('[^A-Za-z0-9-]+', '_', name)}.png")
+        file = re.sub("[^A-Za-z0-9-]+", "_", name)
+        if result["curves"][name]:
+            draw(result, name, folder / f"accuracy_{file}.png")
+        if "thinking" in result:
+            draw_thinking(result, name, folder / f"thinking_{file}.png")
 
 
 def _make_missing(
@@ -105,7 +121,7 @@ def _make_missing(
     sets: Sets,
     config: EvalConfig,
     system: assemble.System,
-    expander: Expander,
+    writers: Writers,
 ) -> None:
     """Search what is not in the ledger yet, method by method and budget by budget."""
     keys = plan.wanted()
@@ -127,7 +143,8 @@ def _make_missing(
             )
             progress.update()
 
-        contest(system.engine, entries, expander, config.settings_of(method, budget), on_trial)
+        expander, settings = writers.expander(method, budget), config.settings_of(method, budget)
+        contest(system.engine, entries, expander, settings, on_trial)
         log.info(
             "%s at %d tokens: %.1f %% of %d right, %.0f tokens each, %.1f s (%s)",
             method,
@@ -147,17 +164,18 @@ def _phases(missing: Sequence[Key], sets: Sets) -> Iterator[tuple[tuple[str, int
         yield pair, [Entry(k, sets[k.set][k.problem]) for k in missing if (k.method, k.budget) == pair]
 
 
-def fitting_of(sets: Sets, expander: Expander) -> Fitting:
+def fitting_of(sets: Sets, writers: Holds) -> Fitting:
     """The problems that the context has room for, the same for every method."""
     fitting = {
-        name: {key: problem for key, problem in problems.items() if expander.holds(problem.question)}
+        name: {key: problem for key, problem in problems.items() if writers.holds(problem.question)}
         for name, problems in sets.items()
     }
     left_out = {name: len(sets[name]) - len(problems) for name, problems in fitting.items()}
     for name, count in left_out.items():
         if not fitting[name]:
             raise ProblemError(
-                f"no problem of {name} fits the model's context; use a model with a longer one"
+                f"no problem of {name} fits the model's context; use a model with a longer one, or lower "
+                "budgets"
             )
         if count:
             log.warning("%s: %d problems do not fit the model's context and are left out", name, count)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from fake_server import FakeServer
+from small_vocabulary import EVERY, NAMES, RATIO, codec_of
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llama_o1.engine.fake import FakeEngine
@@ -25,6 +26,10 @@ from llama_o1.engine.segmented import Piece, Rate, Segment, SegmentedEngine
 from llama_o1.engine.server import server_engine
 from llama_o1.engine.vllm import VllmBackend, open_vllm
 from llama_o1.errors import EngineError
+from llama_o1.format.budget import BudgetPlan
+from llama_o1.play.program import ThoughtProgram
+from llama_o1.play.segment import Ending, SegmentProgram
+from tree.actions import MetaAction
 
 VOCAB = 40
 MAX_CONTEXT = 96
@@ -489,6 +494,104 @@ def test_a_program_may_be_asked_again_with_the_same_answer(case: Case) -> None:
     first, again = (ask(case.make(), {0: request})[0] for _ in range(2))
     assert_same(first, again)
     assert () in asked
+
+
+# Control tokens of a budget.
+
+BUDGETS = (17, 23, 31, 40)
+ABOVE = (0, 3, 9)  # thinking tokens of the path before the sample
+
+
+def marks_by_hand(budget: int, mode: str) -> dict[int, int]:
+    """Ids of the control tokens by thinking position, as the budget alone says."""
+    if mode == "ratio":  # at k * floor(B / 4): 3/4, 2/4, 1/4
+        return {k * (budget // 4): NAMES.index(f"<remaining>{4 - k}/4</remaining>") for k in (1, 2, 3)}
+    return {  # at every fifth: the largest multiple of five that remains
+        t: NAMES.index(f"<remaining>{(budget - t) // 5 * 5}</remaining>")
+        for t in range(5, budget, 5)
+        if budget - t >= 5
+    }
+
+
+def assert_marks(
+    ids: Sequence[int], sampled: Sequence[bool], first: int, budget: int, mode: str, rest: tuple[int, ...]
+) -> int:
+    """Check the tokens from thinking position `first` on, up to forced ids of `rest`; how many there are."""
+    marks, seen = marks_by_hand(budget, mode), 0
+    for position, (token, drawn) in enumerate(zip(ids, sampled, strict=True), start=first):
+        if not drawn and token in rest:
+            return seen
+        assert drawn == (position not in marks)
+        assert drawn or token == marks[position]
+        seen += not drawn
+    return seen
+
+
+@pytest.mark.parametrize("marks", [RATIO, EVERY], ids=lambda marks: marks.mode)
+def test_control_tokens_of_a_line_stand_at_their_positions_whatever_else_is_in_the_batch(
+    case: Case, marks: Any
+) -> None:
+    codec = codec_of(marks)
+    requests = {
+        (budget, above, seed): Request(
+            context(5 + above, seed),
+            60,
+            seed,
+            SegmentProgram(
+                (),
+                budget - above,
+                Ending(codec, "abcdabcd"),
+                BudgetPlan(budget, codec.special.remaining, marks),
+                above,
+            ),
+        )
+        for budget in BUDGETS
+        for above in ABOVE
+        for seed in range(2)
+    }
+    together = ask(case.make(slots=5), requests)
+    for (budget, above, seed), request in requests.items():
+        sample = together[budget, above, seed].samples[0]
+        ids, sampled = sample.ids.tolist(), sample.sampled.tolist()
+        there = [t for t in marks_by_hand(budget, marks.mode) if above < t]
+        assert len(ids) == budget - above
+        assert assert_marks(ids, sampled, above + 1, budget, marks.mode, ()) == len(there) > 0
+        if budget == BUDGETS[0]:
+            assert_same(ask(case.make(slots=1), {0: request})[0], together[budget, above, seed])
+
+
+@pytest.mark.parametrize("marks", [RATIO, EVERY], ids=lambda marks: marks.mode)
+def test_control_tokens_of_a_thought_stand_at_their_positions_whatever_else_is_in_the_batch(
+    case: Case, marks: Any
+) -> None:
+    codec = codec_of(marks)
+    ends = (codec.special.end_of_thought, codec.special.start_of_rating)
+    header = codec.header(0, 1, None)
+    requests = {
+        (budget, above): Request(
+            context(7, above),
+            44,
+            above,
+            ThoughtProgram(
+                header, 30, 30, codec, BudgetPlan(budget, codec.special.remaining, marks), spent=above
+            ),
+            num_samples=3,
+        )
+        for budget in BUDGETS
+        for above in range(12)
+    }
+    seen = 0
+    for (budget, above), reply in ask(case.make(slots=7), requests).items():
+        for sample in reply.samples:
+            assert tuple(sample.ids[: len(header)]) == header
+            own, drawn = sample.ids[len(header) :].tolist(), sample.sampled[len(header) :].tolist()
+            tag = next(i for i, token in enumerate(own) if token not in codec.special.remaining)
+            if tag < 2 and own[tag] in codec.tag_ids:
+                if own[tag] == codec.special.tags[MetaAction.CONCLUDE]:
+                    continue  # it shows no budget
+                del own[tag], drawn[tag]  # a tag is no thinking
+            seen += assert_marks(own, drawn, above + 1, budget, marks.mode, ends)
+    assert seen > 20
 
 
 # Limits and mistakes.

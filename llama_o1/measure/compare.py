@@ -6,7 +6,7 @@ Sets are reported each and, under `all`, as one. With several seeds a problem co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from llama_o1.measure.statistics import (
     sign_test,
 )
 from llama_o1.measure.trial import VERDICTS, Key, Trial
+from llama_o1.measure.ways import Way
 from tree.repairs import total
 
 ALL = "all"
@@ -40,6 +41,7 @@ class Plan:
     baselines: Sequence[str]  # those without a tree; the best of them is what the others are tested against
     budgets: Sequence[int]
     seeds: Sequence[int]
+    ways: Mapping[str, Way] = field(default_factory=dict)  # methods whose budgets are thinking tokens
 
     def wanted(self) -> list[Key]:
         """Every trial, those that are searched together side by side."""
@@ -150,6 +152,7 @@ class _Seen:
         return {
             method: curve_figures(self.cells(method, budget), caps.tolist(), self._weights)
             for method in self._plan.methods
+            if method not in self._plan.ways  # their budgets are of a path, the curve is of the whole tree
         }
 
 

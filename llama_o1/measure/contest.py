@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 
 from llama_o1.engine.protocol import Engine, EngineFigures, Reply, Request
 from llama_o1.measure.evaluate import ungraded
+from llama_o1.measure.path import length_of
 from llama_o1.measure.trial import Found, Key, Point, Trial, Work
 from llama_o1.play.expand import Expander
 from llama_o1.play.methods import MethodSettings
@@ -58,7 +59,8 @@ def contest(
         figures, now = engine.figures(), time.perf_counter()
         work = Work.of(figures.since(before), now - then)
         before, then = figures, now
-        on_trial(_trial(entries[index], tree, counted.of_tree.pop(index), settings, seconds[index], work))
+        counts = counted.of_tree.pop(index)
+        on_trial(_trial(entries[index], tree, counts, expander, settings, seconds[index], work))
 
     search_all(
         counted,
@@ -138,7 +140,13 @@ def checksum(problem: Problem) -> str:
 
 
 def _trial(
-    entry: Entry, tree: Tree, counts: Counter[str], settings: MethodSettings, seconds: float, work: Work
+    entry: Entry,
+    tree: Tree,
+    counts: Counter[str],
+    expander: Expander,
+    settings: MethodSettings,
+    seconds: float,
+    work: Work,
 ) -> Trial:
     """The finished tree, graded: each distinct text once."""
     verdicts: dict[str, VerdictState] = {}
@@ -152,6 +160,7 @@ def _trial(
         return verdicts[text]
 
     key, voted = entry.key, vote(tree, settings.weighting, same_answer)
+    length = length_of(tree, voted.leaf, expander, settings.method)
     last = Point(tree.tokens_used, voted.answer, graded(voted.leaf))
     return Trial(
         **key._asdict(),
@@ -168,6 +177,9 @@ def _trial(
         seconds=round(seconds, 6),
         nodes=len(tree.nodes) - 1,
         events=len(tree.events),
+        thinking=length.thinking,
+        answer_tokens=length.answer,
+        ended=length.ended,
         stopped=tree.stopped,
         curve=_curve(tree, settings.weighting, graded, last),
         found=_found(tree, graded),

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 # Okabe and Ito's colours, which also the colour-blind tell apart; then the same dashed.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _COLUMNS = 4
-_GREY = "#888888"
+GREY = "#888888"
 
 
 def draw(result: Mapping[str, Any], name: str, file: Path) -> None:
@@ -22,7 +22,7 @@ def draw(result: Mapping[str, Any], name: str, file: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    methods = result["methods"]
+    methods = list(result["curves"][name])
     rows = math.ceil(len(methods) / _COLUMNS)
     figure: Any = Figure(figsize=(11, 5.2 + 2.1 * rows), layout="constrained")
     FigureCanvasAgg(figure)
@@ -40,7 +40,7 @@ def draw(result: Mapping[str, Any], name: str, file: Path) -> None:
     panels = below.subplots(rows, min(_COLUMNS, len(methods)), sharex=True, sharey=True, squeeze=False)
     for i, panel in enumerate(panels.flat):
         if i < len(methods):
-            _panel(panel, result, name, i)
+            _panel(panel, result, name, methods[i], i)
             panel.tick_params(labelbottom=i + _COLUMNS >= len(methods))
         else:
             panel.set_visible(False)
@@ -56,7 +56,7 @@ def draw(result: Mapping[str, Any], name: str, file: Path) -> None:
 def _line(axes: Any, result: Mapping[str, Any], name: str, method: str, i: int) -> None:
     """One method among all."""
     curve = result["curves"][name][method]
-    style = {"color": _COLOURS[i % len(_COLOURS)], "linestyle": "-" if i < len(_COLOURS) else "--"}
+    style = {"color": COLOURS[i % len(COLOURS)], "linestyle": "-" if i < len(COLOURS) else "--"}
     axes.plot(curve["tokens_used"], _percent(curve["accuracy"]), label=method, linewidth=1.6, **style)
     points = _at_budgets(result, name, method)
     axes.plot(
@@ -66,15 +66,15 @@ def _line(axes: Any, result: Mapping[str, Any], name: str, method: str, i: int) 
         linestyle="none",
         markersize=6,
         color=style["color"],
-        markerfacecolor=style["color"] if i < len(_COLOURS) else "white",
+        markerfacecolor=style["color"] if i < len(COLOURS) else "white",
     )
 
 
-def _panel(axes: Any, result: Mapping[str, Any], name: str, i: int) -> None:
+def _panel(axes: Any, result: Mapping[str, Any], name: str, method: str, i: int) -> None:
     """One method with its band."""
-    method = result["methods"][i]
-    against = [row["against"] for row in result["paired"] if row["set"] == name]
-    for shown, colour in [*((best, _GREY) for best in against[-1:]), (method, _COLOURS[i % len(_COLOURS)])]:
+    curves = result["curves"][name]
+    against = [row["against"] for row in result["paired"] if row["set"] == name and row["against"] in curves]
+    for shown, colour in [*((best, GREY) for best in against[-1:]), (method, COLOURS[i % len(COLOURS)])]:
         curve = result["curves"][name][shown]
         axes.fill_between(
             curve["tokens_used"],
@@ -87,7 +87,7 @@ def _panel(axes: Any, result: Mapping[str, Any], name: str, i: int) -> None:
         axes.plot(curve["tokens_used"], _percent(curve["accuracy"]), color=colour, linewidth=1.3)
     for best in against[-1:]:  # it would still answer so with more tokens than it spent
         end = result["curves"][name][best]["accuracy"][-1]
-        axes.axhline(100 * end, color=_GREY, linewidth=0.8, linestyle=":")
+        axes.axhline(100 * end, color=GREY, linewidth=0.8, linestyle=":")
     axes.set_title(method, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.2)

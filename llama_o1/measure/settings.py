@@ -5,13 +5,14 @@ No slots here: jsonargparse reads defaults through `vars`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal, cast, get_args
 
 from llama_o1.config import EngineSettings, ModelSettings
 from llama_o1.errors import ConfigError
+from llama_o1.measure.ways import WAYS, Way
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import Method, MethodSettings
 from llama_o1.tasks.mixture import Columns, ProblemSet
@@ -29,11 +30,14 @@ class EvalConfig:
     out: str = "runs/eval"
     """Folder of the trials and of what they came to; an evaluation that is there goes on."""
     methods: tuple[str, ...] = ("greedy", "majority", "best_of_n", "mcts")
-    """Which: the methods of `search.method`, or names of `variants`."""
+    """Which: the methods of `search.method`, names of `variants`, or ways to be told a thinking budget:
+    `none`, `prompt`, `ratio`, `every_50`, `every_250`, `forcing`, `forcing_wait`, `forcing_least` (lines of
+    plain text), `thoughts_none`, `thoughts_ratio`, `thoughts_forcing`, `tree`, and names of `thinking`."""
     baselines: tuple[str, ...] = ("greedy", "majority", "best_of_n", "value_vote")
     """Methods without a tree: each of the others is tested against the best of them."""
     budgets: tuple[int, ...] = (512,)
-    """Tokens a problem, sampled and forced; each is searched for itself, and hard."""
+    """Tokens a problem, sampled and forced; each is searched for itself, and hard. Of a way to be told a
+    thinking budget: thinking tokens of a path."""
     seeds: tuple[int, ...] = (0,)
     """Each problem is searched once by each."""
     problems: tuple[ProblemSet, ...] = (ProblemSet("word"),)
@@ -52,6 +56,8 @@ class EvalConfig:
     """Of every method; `method` and `budget_tokens` are given by `methods` and `budgets`."""
     variants: dict[str, MethodSettings] = field(default_factory=dict)
     """Methods with settings of their own: by a new name, or in place of `search` by their own."""
+    thinking: dict[str, Way] = field(default_factory=dict)
+    """Ways to be told a thinking budget, by a new name or in place of one that is there."""
 
     def __post_init__(self) -> None:
         """Refuse what compares nothing, and names that no method has."""
@@ -68,9 +74,27 @@ class EvalConfig:
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit must be at least 1, got {self.limit}")
         self._check_methods()
+        for name in self.methods:
+            try:
+                self.thoughts_of(name, min(self.budgets))
+            except ConfigError as error:
+                raise ConfigError(f"{name} at a budget of {min(self.budgets)} tokens: {error}") from None
+
+    @property
+    def ways(self) -> Mapping[str, Way]:
+        """Every way to be told a thinking budget, by name."""
+        return {**WAYS, **self.thinking}
+
+    def thoughts_of(self, method: str, budget: int) -> ThoughtSettings:
+        """How a method writes at a budget; ConfigError when it is too small for the control tokens."""
+        way = self.ways.get(method)
+        return self.thoughts if way is None else way.thoughts(self.thoughts, budget)
 
     def settings_of(self, method: str, budget: int) -> MethodSettings:
         """The settings of a method at a budget."""
+        way = self.ways.get(method)
+        if way is not None:
+            return way.search(self.search)
         variant = self.variants.get(method)
         if variant is not None:
             return replace(variant, budget_tokens=budget)
@@ -81,10 +105,14 @@ class EvalConfig:
         plain = asdict(self)
         for unused in ("method", "budget_tokens"):
             del plain["search"][unused]
+        plain["thinking"] = {name: asdict(way) for name, way in self.ways.items()}
         return plain
 
     def _check_methods(self) -> None:
-        known = (*METHODS, *self.variants)
+        known = (*METHODS, *self.variants, *self.ways)
+        for name in self.thinking:
+            if name in METHODS or name in self.variants:
+                raise ConfigError(f"thinking.{name} has the name of a method; choose another")
         for name in (*self.methods, *self.baselines):
             if name not in known:
                 raise ConfigError(f"no method {name!r}{_guess(name, known)}")

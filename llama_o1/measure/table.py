@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llama_o1.measure.compare import ALL
+from llama_o1.measure.thinking_table import budget_table, scaling_table, thinking_notes
 from llama_o1.measure.trial import VERDICTS
 
 Table = list[tuple[str, ...]]  # the headings first
@@ -18,6 +19,8 @@ def terminal_table(result: Mapping[str, Any]) -> str:
     parts = [_title(result, ALL), aligned(accuracy_table(result, ALL)), "", aligned(cost_table(result, ALL))]
     if len(result["sets"]) > 1:
         parts += ["", "right % [95 %] by set", aligned(sets_table(result))]
+    if "thinking" in result:
+        parts += ["", "thinking budgets", *(aligned(one) for one in _thinking_tables(result, ALL))]
     return "\n".join([*parts, "", *notes(result)])
 
 
@@ -26,7 +29,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines = ["# Methods at equal tokens", "", *notes(result)]
     for name in (ALL, *result["sets"]) if len(result["sets"]) > 1 else result["sets"]:
         lines += ["", f"## {_title(result, name)}"]
-        for table in (accuracy_table(result, name), cost_table(result, name), at_k_table(result, name)):
+        tables = [accuracy_table(result, name), cost_table(result, name), at_k_table(result, name)]
+        for table in (*tables, *_thinking_tables(result, name)):
             if len(table) > 1:
                 lines += ["", *pipes(table)]
     return "\n".join(lines) + "\n"
@@ -138,6 +142,7 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         )
     return [
         *lines,
+        *(thinking_notes(result) if "thinking" in result else ()),
         *(
             f"{count} problems of {name} do not fit the model's context and are left out."
             for name, count in result["left_out"].items()
@@ -169,6 +174,11 @@ def _each(result: Mapping[str, Any], name: str) -> Iterator[tuple[str, int, dict
     for budget in result["budgets"]:
         for method in result["methods"]:
             yield method, budget, held["methods"][method]["budget"][str(budget)]
+
+
+def _thinking_tables(result: Mapping[str, Any], name: str) -> list[Table]:
+    """Of thinking budgets; none where no method is told one."""
+    return [budget_table(result, name), scaling_table(result, name)] if "thinking" in result else []
 
 
 def _title(result: Mapping[str, Any], name: str) -> str:

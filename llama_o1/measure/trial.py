@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, get_args
 
 from llama_o1.engine.protocol import EngineFigures
+from llama_o1.measure.lengths import Length
 from llama_o1.tasks.problem import VerdictState
 from tree.repairs import NO_REPAIRS, Repairs
 
@@ -89,6 +90,9 @@ class Trial:
     seconds: float  # from its first request to its end, other trees in flight beside it
     nodes: int
     events: int
+    thinking: int  # tokens thought on the path to the answer; without one, on the path that thought most
+    answer_tokens: int  # drawn for its conclusion
+    ended: bool  # the model concluded it by itself, before the end was forced
     stopped: str | None  # why it ended before its budget; None: it did not
     curve: tuple[Point, ...]  # one entry where the answer changes
     found: tuple[Found, ...]
@@ -104,6 +108,11 @@ class Trial:
     def correct(self) -> bool:
         """Whether the answer is right."""
         return self.verdict == "correct"
+
+    @property
+    def length(self) -> Length:
+        """How long it thought on the path to its answer."""
+        return Length(self.thinking, self.answer_tokens, self.ended, self.answer is not None)
 
     def correct_at(self, tokens: int) -> bool:
         """Whether it would have answered right with so many tokens spent."""
