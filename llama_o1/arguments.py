@@ -104,6 +104,7 @@ _LISTS = {
     "--seeds": None,
     "--against": None,
     "--rules": None,
+    "--solutions": None,
 }
 _UNKNOWN = (
     re.compile(r"unrecognized arguments: (?:--)?(?P<key>[\w.+-]+)"),

@@ -25,6 +25,8 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
              llama-o1 init MODEL OUT
   sft      cold start: teach a model to write our thoughts
              llama-o1 sft --config configs/nano_coldstart.yaml
+  prefer   teach a model which of two solutions is better, for searches that compare
+             llama-o1 prefer --solutions runs/nano --out runs/prefer
   verify   check on your own model that packing is exact and that engine and learner agree
              llama-o1 verify --config configs/nano.yaml
   grade    check answers, or a problem set's gold answers, with the answer checker
@@ -91,11 +93,16 @@ def _refuse(message: str) -> int:
 
 
 COMMANDS = (
-    "train", "search", "eval", "inspect", "init", "sft", "verify", "grade", "curate", "export", "bench",
+    "train", "search", "eval", "inspect", "init", "sft", "prefer", "verify", "grade", "curate", "export",
+    "bench",
 )  # fmt: skip
 FUNCTIONS = {"eval": "evaluate"}  # where a command has the name of one of Python's own functions
 # Of commands that have a file of their own.
-MODULES = {"curate": "llama_o1.curate.command", "init": "llama_o1.initialise"}
+MODULES = {
+    "curate": "llama_o1.curate.command",
+    "init": "llama_o1.initialise",
+    "prefer": "llama_o1.prefer.command",
+}
 _HOW_TO_GO_ON = {
     "curate": "; no answer of a solver is lost: go on by the same command",
     "train": "; nothing acknowledged is lost: go on by the same command with `--resume true`",

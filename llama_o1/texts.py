@@ -9,10 +9,10 @@ from typing import Any
 
 from llama_o1.errors import RunError
 from llama_o1.format import tokens as t
+from llama_o1.format.compare import plain
 from replay.experience import Experience
 
 _THOUGHT = re.compile(rf"{t.START_OF_THOUGHT}(.*?){t.END_OF_THOUGHT}", re.DOTALL)
-_SPECIAL = re.compile("|".join(map(re.escape, t.SPECIAL_TOKENS)))
 
 
 class RunTexts:
@@ -48,7 +48,7 @@ class RunTexts:
         """The texts of the thoughts in these ids, plain: no tags, marks or ratings. The root's is first."""
         text = self.decode(ids)
         found = _THOUGHT.findall(text) or [text]
-        return [_SPECIAL.sub("", thought).strip() for thought in found]
+        return [plain(thought) for thought in found]
 
 
 def texts_of(folder: Path, tokenizer: str | None) -> RunTexts | None:

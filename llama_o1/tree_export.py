@@ -11,9 +11,10 @@ from typing import Any
 
 from llama_o1.config import TeachSettings
 from llama_o1.errors import ConfigError
+from llama_o1.format.compare import plain
 from llama_o1.run import write_lines
 from llama_o1.saved import rows_of, taught, teach_of
-from replay.inspect.datasets import Counts, Thought, said
+from replay.inspect.datasets import KINDS, MARGIN, Counts, Line, Thought, said
 from replay.inspect.export import check_kind, written
 
 
@@ -42,6 +43,12 @@ def export_trees(place: Path, asked: Any) -> str:
     return f"wrote {num_lines:,} lines to {file}: {said(kind, counts, asked.margin)}"
 
 
+def lines_of_trees(place: Path, kind: str) -> Iterator[Line]:
+    """The lines of a data set, of all trees there."""
+    for thoughts in _trees(place):
+        yield from KINDS[kind].lines(thoughts, Counts(), MARGIN)
+
+
 def _files(place: Path) -> list[Path]:
     return sorted(place.glob("[0-9]*.jsonl"))
 
@@ -60,14 +67,15 @@ def thoughts_of(row: Mapping[str, Any]) -> list[Thought]:
     thoughts: list[Thought] = []
     for record in row["nodes"]:
         line = above[record["parent"]]
-        above[record["id"]] = (*line, record["text"])
+        text = plain(record["text"])
+        above[record["id"]] = (*line, text)
         if line:
             thoughts.append(
                 Thought(
                     record["id"],
                     record["parent"],
                     record["action"],
-                    record["text"],
+                    text,
                     line,
                     record["outcome"],
                     record.get("value_target"),

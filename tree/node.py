@@ -23,6 +23,9 @@ class Ask(NamedTuple):
     seed: int  # of this thought alone, so batches and order cannot change it
     line: int = 0  # which of several independent lines or subtrees wants it; 0 where there is one
     likeliest: bool = False  # wants the likeliest continuation and not a sample
+    # Index of a conclusion that the one at `parent` is compared with (pairwise.py): the reply's value is then
+    # the probability that `parent` is the better. None: a thought is wanted.
+    against: int | None = None
 
 
 class Arrival(NamedTuple):
@@ -85,6 +88,7 @@ class Node:
     value_sum: float = 0.0
     pending: int = 0  # requests in flight below this node
     failed: int = 0  # requests for a child that failed; each was a try to widen
+    preference: float | None = None  # in [0, 1], from comparisons with others; None: there were none
     closed: bool = False  # nothing below is left to search
     children: list[int] = field(default_factory=list[int])
     payload: object = None

@@ -191,6 +191,7 @@ def _checked(record: object, fields: Mapping[str, _Field], where: str) -> Mappin
 
 
 def _to_record(nodes: Sequence[Node], node: Node, prior: float) -> Row:
+    compared = {} if node.preference is None else {"preference": node.preference}
     return {
         "id": node.local_id,
         "parent": nodes[node.parent].local_id if node.parent >= 0 else -1,
@@ -212,12 +213,15 @@ def _to_record(nodes: Sequence[Node], node: Node, prior: float) -> Row:
         "thinking_left": node.thinking_left,
         "depth": node.depth,
         "closed": node.closed,
+        **compared,
     }
 
 
 def _to_node(record: object, nodes: Sequence[Node], index_of: Mapping[int, int], where: str) -> Node:
     """The node of one record; `nodes` and `index_of` (by local id) hold those before it."""
     held = _checked(record, _NODE_FIELDS, where)
+    if "preference" in held:
+        _checked(record, {"preference": _SHARE}, where)
     where = f"{where} (id {held['id']})"
     if held["id"] in index_of:
         raise ValueError(f"{where}: the id is taken by the node at position {index_of[held['id']]}")
@@ -249,6 +253,7 @@ def _to_node(record: object, nodes: Sequence[Node], index_of: Mapping[int, int],
         visits=held["visits"],
         value_sum=float(held["value_sum"]),
         closed=held["closed"],
+        preference=_number(held.get("preference")),
     )
 
 

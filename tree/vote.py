@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from tree.node import Node, Tree
 
-Weighting = Literal["value", "count", "best", "visits"]
+Weighting = Literal["value", "count", "best", "visits", "pairwise"]
 Same = Callable[[str, str], bool]  # whether two declared answers are one; symmetric, never sees the gold
 
 
@@ -31,7 +31,8 @@ def vote(tree: Tree, weighting: Weighting = "value", same: Same = eq) -> Vote:
     value: the model's own value times the count, as a value-weighted majority; count: plain majority
     (Wang et al. 2023, self-consistency); best: best-of-n by value. visits: the conclusion at the end of the
     most visited path (Silver et al. 2017), among paths that end in an answer; an answer then weighs as much
-    as a walk which goes down in proportion to visits is likely to end in it.
+    as a walk which goes down in proportion to visits is likely to end in it. pairwise: the one that
+    comparisons rank first (LLaMA-Berry; pairwise.py), which a search makes once it is over.
     """
     if weighting == "visits":
         return by_visits(tree.nodes, [node.visits for node in tree.nodes], same)
@@ -55,9 +56,11 @@ class Tally:
         """Count a conclusion that declares an answer so many times more."""
         answer, weight = _filed(self.weights, node.answer, self.same), _weight(node, self.weighting)
         old = self.weights.get(answer, 0.0)
-        self.weights[answer] = max(old, weight) if self.weighting == "best" else old + weight * times
+        self.weights[answer] = (
+            max(old, weight) if self.weighting in ("best", "pairwise") else old + weight * times
+        )
         best = self.leaves.get(answer)
-        if best is None or _value(node) > _value(best):
+        if best is None or _worth(node, self.weighting) > _worth(best, self.weighting):
             self.leaves[answer] = node
 
     def vote(self) -> Vote:
@@ -111,8 +114,10 @@ def _share(weights: dict[str, float], answer: str) -> float:
 
 
 def _weight(node: Node, weighting: Weighting) -> float:
-    return 1.0 if weighting == "count" else _value(node)
+    return 1.0 if weighting == "count" else _worth(node, weighting)
 
 
-def _value(node: Node) -> float:
-    return 0.0 if node.value is None else node.value
+def _worth(node: Node, weighting: Weighting) -> float:
+    """What tells the best of several conclusions with one answer."""
+    worth = node.preference if weighting == "pairwise" else node.value
+    return 0.0 if worth is None else worth

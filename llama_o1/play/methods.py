@@ -17,6 +17,7 @@ from tree.budget import Limits, Stop
 from tree.gumbel import gumbel
 from tree.interleave import Search
 from tree.node import Tree
+from tree.pairwise import ranked
 from tree.rank import by_ucb
 from tree.search import SearchSettings, mcts
 from tree.stop import Decided, Hopeless
@@ -82,8 +83,11 @@ class MethodSettings:
     run_budget_s: float | None = None
     """Seconds of all problems searched together."""
     answer: Weighting | None = None
-    """How conclusions become the answer: votes by `value` or `count`, the `best` one, or the one at the end
-    of the path with most `visits`; null: as suits the method."""
+    """How conclusions become the answer: votes by `value` or `count`, the `best` one, the one at the end
+    of the path with most `visits`, or the one that the model ranks first when it compares them in pairs
+    (`pairwise`, for a model that `llama-o1 prefer` made); null: as suits the method."""
+    compared: int = 16
+    """Solutions of a tree that are compared, the most valuable; n take n (n - 1) forward passes."""
     stop_decided: bool = True
     """End a search whose answer the rest of its budget cannot overturn. Never in self-play."""
     hopeless: float = 0.0
@@ -104,7 +108,7 @@ class MethodSettings:
 
     def __post_init__(self) -> None:
         """Refuse counts that grow nothing."""
-        counts = ("budget_tokens", "budget_nodes", "run_budget_tokens", "num_lines", "beam_width")
+        counts = ("budget_tokens", "budget_nodes", "run_budget_tokens", "num_lines", "beam_width", "compared")
         for name in (*counts, "run_budget_nodes", "run_budget_simulations", "hopeless_after"):
             count = getattr(self, name)
             if count is not None and count < 1:
@@ -172,7 +176,8 @@ def start(tree: Tree, settings: MethodSettings, limits: Limits, draw: ActionDraw
         "greedy": lambda: lines(tree, 1, depth, limits, draw),
         "line": lambda: lines(tree, settings.most_lines, depth, limits, by_model),
     }
-    return searches.get(settings.method, lambda: lines(tree, settings.most_lines, depth, limits, draw))()
+    search = searches.get(settings.method, lambda: lines(tree, settings.most_lines, depth, limits, draw))()
+    return ranked(search, tree, settings.compared) if settings.weighting == "pairwise" else search
 
 
 def action_draw(settings: MethodSettings, transitions: Transitions) -> ActionDraw:

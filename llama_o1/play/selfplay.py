@@ -17,6 +17,7 @@ from llama_o1.play.drive import Job, drive
 from llama_o1.play.expand import Expander, Judge
 from llama_o1.play.line import LineWriter
 from llama_o1.play.methods import MethodSettings, action_draw, start
+from llama_o1.play.pairwise import Comparing
 from llama_o1.play.purse import Purse, Share
 from llama_o1.play.writer import Writer
 from tree.actions import ActionDraw, Transitions
@@ -72,6 +73,11 @@ def search_all(
 
 def fitted(expander: Expander, settings: MethodSettings) -> Writer:
     """Who writes as a method wants it: greedy takes the likeliest tokens, refine goes on after answers."""
+    writer = _fitted(expander, settings)
+    return Comparing(writer) if settings.weighting == "pairwise" else writer
+
+
+def _fitted(expander: Expander, settings: MethodSettings) -> Writer:
     if settings.method == "line":
         return LineWriter(expander.codec, expander.settings, expander.max_context)
     without = settings.kinds_off

@@ -1,0 +1,121 @@
+"""The lesson on one page: pairs of solutions -> comparisons in both orders -> token ids -> a model."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from llama_o1.assemble import NANO_FOLDER
+from llama_o1.config import BUILTIN_MODEL
+from llama_o1.errors import RunError
+from llama_o1.format.compare import comparison
+from llama_o1.format.encode import Codec
+from llama_o1.learn.model import Loaded, load_model, merged, plain
+from llama_o1.learn.prefer import Asked, Stood, answered, learn_preferences
+from llama_o1.prefer.pairs import Pair, read_pairs
+from llama_o1.prefer.settings import PreferConfig
+from llama_o1.threads import torch_threads
+
+log = logging.getLogger(__name__)
+
+MOST_LOOKED_AT = 256  # of the pairs held out: the rest would make the share no surer than the pairs are
+
+
+class Lesson(NamedTuple):
+    """What came of it."""
+
+    num_learned: int
+    num_held_out: int
+    before: Stood | None  # of the pairs held out; None: there were none
+    after: Stood | None
+
+    def line(self) -> str:
+        """In one line."""
+        if self.before is None or self.after is None:
+            return f"learned from {self.num_learned:,} pairs; none were held out"
+        return (
+            f"learned from {self.num_learned:,} pairs; of {self.num_held_out:,} held out it prefers the "
+            f"better one in {self.before.accuracy:.1%} before and {self.after.accuracy:.1%} after, "
+            f"and answers both orders alike in {self.before.agreement:.1%} and {self.after.agreement:.1%}"
+        )
+
+
+def prefer(config: PreferConfig) -> Lesson:
+    """Teach as the config says and write the model to `config.out`; RunError when that is taken."""
+    out = Path(config.out)
+    if out.exists() and any(out.iterdir()):
+        raise RunError(f"{out} already holds files; choose another --out or remove it")
+    learned, held_out = read_pairs(config.solutions, config.held_out)
+    with torch_threads(config.threads):
+        loaded = load_model(
+            NANO_FOLDER if config.model == BUILTIN_MODEL else config.model,
+            adapter=config.lora if config.adapter == "lora" else None,
+            seed=config.seed,
+            marks=config.marks,
+        )
+        longest = min(config.max_tokens, positions_of(loaded))
+        codec = Codec(loaded.tokenizer, loaded.special)
+        looked_at = _asked(held_out[:MOST_LOOKED_AT], codec, longest)
+        before = _stood(loaded, looked_at, config)
+        _learn(loaded, _asked(learned, codec, longest), config)
+        after = _stood(loaded, looked_at, config)
+    out.mkdir(parents=True, exist_ok=True)
+    merged(loaded.model).save_pretrained(out)
+    loaded.tokenizer.save_pretrained(out)
+    return Lesson(len(learned), len(looked_at), before, after)
+
+
+def positions_of(loaded: Loaded) -> int:
+    """Tokens that the model has positions for; a million where its settings do not say."""
+    return int(getattr(plain(loaded.model).config, "max_position_embeddings", None) or 1_000_000)
+
+
+def _asked(pairs: Sequence[Pair], codec: Codec, longest: int) -> list[Asked]:
+    """Each pair in both orders; one whose question leaves no room for solutions is left out."""
+    asked: list[Asked] = []
+    for pair in pairs:
+        orders = (pair.better, pair.worse), (pair.worse, pair.better)
+        both = [comparison(codec, pair.question, *order, longest) for order in orders]
+        if max(map(len, both)) <= longest:
+            asked.append(Asked(*both))
+    if pairs and not asked:
+        raise RunError(f"no question of {len(pairs)} pairs fits in {longest} tokens; raise --max_tokens")
+    return asked
+
+
+def _ratings(loaded: Loaded) -> tuple[int, int]:
+    return loaded.special.positive, loaded.special.negative
+
+
+def _stood(loaded: Loaded, pairs: Sequence[Asked], config: PreferConfig) -> Stood | None:
+    if not pairs:
+        return None
+    ratings, size = _ratings(loaded), config.prefer.batch_pairs
+    return answered(loaded.model, pairs, ratings=ratings, pad_id=loaded.pad_id, batch_pairs=size)
+
+
+def _learn(loaded: Loaded, pairs: Sequence[Asked], config: PreferConfig) -> None:
+    steps = config.prefer.steps
+    bar = tqdm(total=steps, desc="prefer", unit="step", disable=not sys.stderr.isatty())
+
+    def on_step(step: int, loss: float, kl: float) -> None:
+        bar.update()
+        bar.set_postfix(loss=f"{loss:.3f}", kl=f"{kl:.4f}")
+        if bar.disable and step % 50 == 0:
+            log.info("step %d of %d: loss %.3f, kl %.4f", step, steps, loss, kl)
+
+    learn_preferences(
+        loaded.model,
+        pairs,
+        config.prefer,
+        ratings=_ratings(loaded),
+        pad_id=loaded.pad_id,
+        seed=config.seed,
+        on_step=on_step,
+    )
+    bar.close()
