@@ -45,9 +45,9 @@ class Comparing:
         if ask.against is None:
             return self._writer.request(tree, ask)
         codec, special = self._writer.codec, self._writer.codec.special
-        texts = (_text(tree, tree.nodes[index]) for index in (ask.parent, ask.against))
+        first, second = (_text(tree, tree.nodes[index]) for index in (ask.parent, ask.against))
         return Request(
-            context=comparison(codec, tree.question, *texts, self._writer.max_context),
+            context=comparison(codec, tree.question, first, second, self._writer.max_context),
             max_tokens=0,
             seed=ask.seed,
             rating=(special.positive, special.negative),
