@@ -36,6 +36,10 @@ class Comparing:
         """As the writer of thoughts."""
         return self._writer.limits(budget_tokens)
 
+    def holds(self, question: str) -> bool:
+        """As the writer of thoughts."""
+        return self._writer.holds(question)
+
     def tree(self, question: str, seed: int) -> Tree:
         """As the writer of thoughts."""
         return self._writer.tree(question, seed)
