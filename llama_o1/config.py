@@ -105,7 +105,7 @@ class TeachSettings:
 
     advantage: AdvantageMode = "tree"
     """Of a thought over what was expected: `relative`, `tree`, `gae`, `siblings`; of independent lines over
-    their mean grade: `group`; how many right answers it led to: `right`."""
+    their mean grade: `group`; the share of right answers it led to: `right`."""
     mix: float = 0.5
     """Weight of Q in the value target; the rest is the mean grade of the leaves below."""
     discount: float = 1.0
@@ -228,7 +228,6 @@ class RunConfig:
         """Refuse counts that make no run."""
         for name in (
             "problems_per_iteration",
-            "steps_per_iteration",
             "checkpoint_every",
             "keep_checkpoints",
         ):
@@ -241,8 +240,10 @@ class RunConfig:
                 "learner.objective imitation teaches right lines only, got teach.advantage "
                 f"{self.teach.advantage}; set teach.advantage right"
             )
-        for name in ("iterations", "fresh_epochs"):
+        for name in ("iterations", "fresh_epochs", "steps_per_iteration"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not self.fresh_epochs and not self.steps_per_iteration:
+            raise ConfigError("steps_per_iteration must be at least 1 where fresh_epochs is 0, got 0")
         if not self.problems:
             raise ConfigError("problems must name at least one problem set, got none")

@@ -256,13 +256,13 @@ class Run:
         self.crew.tell("mark")
         beta = beta_at(iteration - 1, max(1, config.iterations - 1), config.replay.beta)
         dropped = self.replay.drop_older_than(iteration - 1 - config.replay.max_lag)
-        if not len(self.replay):
+        rng = np.random.default_rng([config.seed, iteration])
+        size, drawn = config.learner.batch_size, config.steps_per_iteration
+        fresh = list(tree_by_tree(self.played, config.fresh_epochs, size, rng))
+        if not len(self.replay) or not len(fresh) + drawn:
             log.info("iteration %d: no thought has an advantage, so nothing is learned", iteration)
             return
         try:
-            rng = np.random.default_rng([config.seed, iteration])
-            size, drawn = config.learner.batch_size, config.steps_per_iteration
-            fresh = list(tree_by_tree(self.played, config.fresh_epochs, size, rng))
             means = learn(
                 self.learner,
                 self.replay,

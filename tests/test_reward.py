@@ -119,7 +119,7 @@ def test_every_kind_of_advantage_is_made_of_rewards():
     assert found("siblings") == pytest.approx([0.0, 1.0, -1.0])
     assert found("group") == pytest.approx([0.0, 0.3, -0.3])
     assert found("group", by_deviation=True) == pytest.approx([0.0, 1.0, -1.0])
-    assert found("right") == pytest.approx([1.2, 0.9, 0.3])
+    assert found("right") == pytest.approx([0.6, 0.9, 0.3])
     # The answers' visits are equal, so what comes after the step is the mean of 0.3 and -0.3.
     assert found("gae", trace=1.0) == pytest.approx([0.0, 0.3, -0.3])
 

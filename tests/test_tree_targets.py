@@ -165,9 +165,9 @@ def three_lines():
     return grown((0, 0.5), (1, 0.5, 1.0), (1, 0.5, 0.0), (0, 0.5), (4, 0.5, 0.0))
 
 
-def test_a_group_advantage_is_the_grade_less_the_mean_of_all_lines_summed_over_those_that_drew_the_thought():
+def test_a_group_advantage_is_the_grade_less_the_mean_of_all_lines_over_those_that_drew_the_thought():
     # a right line has 1 - 1/3, a wrong one -1/3; both that begin with thought 1 drew it
-    expected = [2 / 3 - 1 / 3, 2 / 3, -1 / 3, -1 / 3, -1 / 3]
+    expected = [(2 / 3 - 1 / 3) / 2, 2 / 3, -1 / 3, -1 / 3, -1 / 3]
     assert advantages(three_lines(), mode="group") == pytest.approx(expected)
     scaled = [advantage / (2 / 9) ** 0.5 for advantage in expected]
     assert advantages(three_lines(), mode="group", by_deviation=True) == pytest.approx(scaled)
@@ -176,8 +176,8 @@ def test_a_group_advantage_is_the_grade_less_the_mean_of_all_lines_summed_over_t
 def test_a_line_drawn_twice_counts_twice_in_its_group():
     tree = three_lines()
     add(tree, 4, "t5", 0.5, 0.0)
-    # grades 1, 0, 0, 0: the wrong answer 5 has -1/4 for each of two lines
-    assert advantages(tree, mode="group") == pytest.approx([3 / 4 - 1 / 4, 3 / 4, -1 / 4, -2 / 4, -2 / 4])
+    # grades 1, 0, 0, 0; of the two lines below 1 one is right
+    assert advantages(tree, mode="group") == pytest.approx([1 / 2 - 1 / 4, 3 / 4, -1 / 4, -1 / 4, -1 / 4])
 
 
 @pytest.mark.parametrize("grade", [0.0, 1.0])
@@ -206,12 +206,13 @@ def test_group_advantages_of_all_answers_add_up_to_nothing(lines):
     tree = grown((0, 0.5), (0, 0.5), (0, 0.5))
     for first, grade in lines:
         add(tree, first + 1, f"answer {grade}", 0.5, grade)
-    found = advantages(tree, mode="group")
-    assert sum(found[3:]) == pytest.approx(0)
-    assert sum(found[:3]) == pytest.approx(0)
+    found, nodes = advantages(tree, mode="group"), tree.nodes[1:]
+    below = [sum(tree.nodes[i].count for i in node.children) for node in nodes[:3]]
+    assert sum(a * node.count for a, node in zip(found[3:], nodes[3:], strict=True)) == pytest.approx(0)
+    assert sum(a * lines for a, lines in zip(found[:3], below, strict=True)) == pytest.approx(0)
 
 
-def test_an_advantage_by_right_answers_is_how_many_a_thought_led_to():
+def test_an_advantage_by_right_answers_is_their_share_of_those_that_a_thought_led_to():
     tree = three_lines()
     add(tree, 1, "t2", 0.5, 1.0)
-    assert advantages(tree, mode="right") == [2, 2, 0, 0, 0]
+    assert advantages(tree, mode="right") == pytest.approx([2 / 3, 1, 0, 0, 0])

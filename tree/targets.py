@@ -43,10 +43,10 @@ def targets(
     DeepSeekMath, section 4.1.2, with a node's children for the group): value target less the siblings' mean,
     over their standard deviation, merged thoughts counted each time; 0 where all siblings are worth the same.
     `group` (Shao et al. 2024 over independent lines; without a deviation Liu et al. 2025, Understanding
-    R1-Zero-like training, section 3.2): the sum, over the answers at or below the node, of grade less the
-    tree's mean grade, a merged answer counted each time; `by_deviation` divides by the grades' standard
-    deviation. Lines that begin alike share thoughts, so a sum over them is what each line of its own would
-    teach; lines without a grade are left out. `right`: the number of right answers at or below the node.
+    R1-Zero-like training, section 3.2): the mean grade of the answers at or below the node less that of all
+    the tree's, a merged answer counted each time; `by_deviation` divides by the grades' standard deviation.
+    Lines that begin alike share thoughts: such a thought, counted as often as it was drawn, teaches what the
+    lines on their own would; lines without a grade are left out. `right`: the mean grade at or below.
 
     `rewards`: what graded nodes are worth to the policy, by index; None: their grades. They make advantages
     only, so that values stay probabilities of being right: `group` and `right` take them for the grades, and
@@ -66,7 +66,7 @@ def targets(
     elif mode == "group":
         advantages = _among_answers(tree, rewards, by_deviation=by_deviation)
     elif mode == "right":
-        advantages = [total for _, total in _grades(tree, rewards)]
+        advantages = [total / count if count else 0.0 for count, total in _grades(tree, rewards)]
     elif mode == "tree":
         advantages = _tree_advantages(tree, bonus)
     else:
@@ -145,7 +145,10 @@ def _among_answers(tree: Tree, rewards: Mapping[int, float] | None, *, by_deviat
         return [0.0] * len(paid)
     scale = deviation if by_deviation else 1.0
     # Over whole numbers, so that what is as good as the mean gets exactly 0.
-    return [(worth * answers - count * total) / answers / scale for count, worth in paid]
+    return [
+        (worth * answers - count * total) / (answers * count) / scale if count else 0.0
+        for count, worth in paid
+    ]
 
 
 def _gae(tree: Tree, discount: float, trace: float, bonus: Sequence[float]) -> list[float]:
