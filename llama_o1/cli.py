@@ -21,6 +21,8 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
              llama-o1 eval --config configs/eval.yaml
   inspect  look into what a run has in its replay buffer, and at its trees
              llama-o1 inspect runs/nano --tree 3/12 --html tree.html
+  report   curves and a page of a run; several runs compared
+             llama-o1 report runs/nano
   init     add the special tokens to any Hugging Face causal LM
              llama-o1 init MODEL OUT
   sft      cold start: teach a model to write our thoughts
@@ -93,8 +95,8 @@ def _refuse(message: str) -> int:
 
 
 COMMANDS = (
-    "train", "search", "eval", "inspect", "init", "sft", "prefer", "verify", "grade", "curate", "export",
-    "bench",
+    "train", "search", "eval", "inspect", "report", "init", "sft", "prefer", "verify", "grade", "curate",
+    "export", "bench",
 )  # fmt: skip
 FUNCTIONS = {"eval": "evaluate"}  # where a command has the name of one of Python's own functions
 # Of commands that have a file of their own.
@@ -102,6 +104,7 @@ MODULES = {
     "curate": "llama_o1.curate.command",
     "init": "llama_o1.initialise",
     "prefer": "llama_o1.prefer.command",
+    "report": "llama_o1.report.command",
 }
 _HOW_TO_GO_ON = {
     "curate": "; no answer of a solver is lost: go on by the same command",

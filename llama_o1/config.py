@@ -208,6 +208,8 @@ class RunConfig:
     """Newest checkpoints kept, and the best by held-out accuracy."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Where metrics go beside `metrics.jsonl`: `--trackers tensorboard,wandb`."""
+    report: bool = True
+    """At each evaluation draw curves and a page into `report/`; `llama-o1 report RUN` does it at any time."""
     skip_bad_lines: bool = False
     """Count broken lines of a problem file instead of stopping."""
     model: ModelSettings = field(default_factory=ModelSettings)

@@ -28,11 +28,15 @@ from llama_o1.learn.trainer import Learner
 from llama_o1.learning import Played, keep_stopped, learn, tree_by_tree
 from llama_o1.measure.evaluate import evaluate, graded
 from llama_o1.measure.summary import Looked, summarise
+from llama_o1.measure.values import value_figures
 from llama_o1.play.collect import collect
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.reward import budget_figures, budget_row, rewards
 from llama_o1.play.selfplay import fitted, play_figures, record_transitions, search_all, tree_row
-from llama_o1.progress import Rates, bar
+from llama_o1.progress import Clock, Rates, bar
+from llama_o1.report.record import read_run
+from llama_o1.report.table import values_in_words
+from llama_o1.report.write import report_if_it_can
 from llama_o1.run import begin, check_folder, write_whole
 from llama_o1.state import Progress
 from llama_o1.tasks.mixture import draw, select
@@ -51,7 +55,7 @@ class Run:
 
     def __init__(self, config: RunConfig) -> None:
         """Check and load everything before the first token is spent."""
-        self.config = config
+        self.config, self.clock = config, Clock()
         check_folder(config)
         check_installed(config.trackers)
         check_line(config)
@@ -114,7 +118,9 @@ class Run:
             self._publish()
             if not restored:
                 self._evaluate("before", with_search=True)
+                self._log(phase="clock", **self.clock.lap())
                 self._checkpoint()
+                self._report()
             problems = self._problems()
             iterations = bar(config.iterations, "run", "iteration")
             iterations.update(self.progress.iteration)
@@ -126,7 +132,9 @@ class Run:
                 self._after_iteration()
                 iterations.update()
             iterations.close()
-            return self._summary()
+            summary = self._summary()
+            self._report(pages=True)
+            return summary
 
     def _is_over(self) -> bool:
         """Whether the last iteration was made, or self-play has no tokens left for a tree."""
@@ -297,8 +305,11 @@ class Run:
         evaluated = last or iteration % config.evaluation.every == 0
         if evaluated:
             self._evaluate("after" if last else "during", with_search=last)
+        self._log(phase="clock", **self.clock.lap())
         if evaluated or iteration % config.checkpoint_every == 0:
             self._checkpoint()
+        if evaluated and not last:
+            self._report()
 
     def _publish(self) -> None:
         reach("engine: before weights")
@@ -356,6 +367,8 @@ class Run:
                 accuracy=accuracy.mean, low=accuracy.low, high=accuracy.high,
                 problems=len(score.correct), tokens=score.tokens, nodes=score.nodes,
             )  # fmt: skip
+        believed = value_figures([score.rated for score in scores.values()], self.config.seed)
+        self._log(version=iteration, phase="evaluate_values", method=name, **believed)
         self._log(version=iteration, phase="evaluate_engine", method=name, **numbers)
         shown = ", ".join(f"{set_name} {100 * s.accuracy.mean:.1f} %" for set_name, s in scores.items())
         log.info("held-out accuracy %s training, %s: %s (%s)", when, name, shown, line)
@@ -374,12 +387,18 @@ class Run:
             score=self.progress.history.accuracy("greedy", self.progress.iteration),
         )
 
+    def _report(self, *, pages: bool = False) -> None:
+        """Draw what the metrics say so far, and with `pages` the trees and the buffer."""
+        if self.config.report:
+            report_if_it_can(self.folder.path, pages=pages)
+
     def _log(self, **numbers: float | int | str) -> None:
         self.folder.log(step=self.progress.iteration, **numbers)
         self.trackers.log(numbers, self.learner.num_steps)
 
     def _summary(self) -> str:
-        text = summarise(self.progress.history, self.folder.path, len(self.replay))
+        values = values_in_words(read_run(self.folder.path))
+        text = summarise(self.progress.history, self.folder.path, len(self.replay), values)
         write_whole(self.folder.report / "summary.md", text + "\n")
         return text
 

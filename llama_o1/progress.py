@@ -26,6 +26,20 @@ def bar(total: int, label: str, unit: str, *, position: int = 0) -> Any:
     )
 
 
+class Clock:
+    """CPU time of this process, all threads of it, and wall time, lap by lap."""
+
+    def __init__(self) -> None:
+        self._before = time.process_time(), time.monotonic()
+
+    def lap(self) -> dict[str, float]:
+        """Seconds since the last lap, or since this was made."""
+        now = time.process_time(), time.monotonic()
+        cpu, wall = (round(n - before, 3) for n, before in zip(now, self._before, strict=True))
+        self._before = now
+        return {"cpu_s": cpu, "wall_s": wall}
+
+
 class Rates:
     """What an engine did since this was made, and the rates that follow from the clock."""
 

@@ -28,6 +28,7 @@ FREE_ON_RESUME = {
     "keep_checkpoints",
     "engine",
     "trackers",
+    "report",
 }
 
 

@@ -48,6 +48,12 @@ def saved_trees(file: Path) -> list[Row]:
     return [_named(row, f"{file.name}:{line}") for line, row in enumerate(rows, start=1)]
 
 
+def trees_of_iteration(run: Path, iteration: int) -> list[Row]:
+    """Every tree of an iteration of the run, named, with what its thoughts teach and without their tokens."""
+    teach, rows = teach_of(run), rows_of(RunFolder(run).trees_of(iteration))
+    return [_named(row, f"{iteration:06d}/{number:04d}", teach) for number, row in enumerate(rows)]
+
+
 def taught(row: Row, teach: TeachSettings) -> Row:
     """The row with what its thoughts teach under these settings."""
     return with_lessons(

@@ -48,10 +48,11 @@ def _start_from(config: SftConfig) -> Loaded:
     quiet()
     problems = islice(draw(config.problems, "train", config.seed, worked=True), TOKENIZER_PROBLEMS)
     tokenizer = nano_tokenizer(
-        chain.from_iterable(texts_of(problem, config) for problem in problems), config.marks
+        chain.from_iterable(texts_of(problem, config) for problem in problems), config.marks, config.new_model
     )
     special = special_ids(tokenizer, "nano", config.marks)
-    return Loaded(nano_model(tokenizer, config.seed), tokenizer, special, tokenizer.pad_token_id)
+    model = nano_model(tokenizer, config.seed, config.new_model)
+    return Loaded(model, tokenizer, special, tokenizer.pad_token_id)
 
 
 def _train(config: SftConfig, loaded: Loaded, lines: Iterator[Line]) -> int:

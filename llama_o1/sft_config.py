@@ -9,7 +9,7 @@ from llama_o1.errors import ConfigError
 from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.line import LineSettings
 from llama_o1.format.marks import MarkSettings
-from llama_o1.learn.settings import ColdstartSettings, LoraSettings
+from llama_o1.learn.settings import ColdstartSettings, LoraSettings, NewModelSettings
 from llama_o1.tasks.mixture import ProblemSet
 
 
@@ -21,7 +21,9 @@ class SftConfig:
     """Folder of the finished model."""
     seed: int = 0
     model: str | None = None
-    """What to start from; null: a new nano model with a tokenizer of its own."""
+    """What to start from; null: a new model with a tokenizer of its own."""
+    new_model: NewModelSettings = field(default_factory=NewModelSettings)
+    """The size of a new model; by default the nano model's."""
     adapter: Literal["none", "lora"] = "none"
     lora: LoraSettings = field(default_factory=LoraSettings)
     problems: tuple[ProblemSet, ...] = (ProblemSet("word", max_steps=3),)

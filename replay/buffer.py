@@ -207,10 +207,13 @@ class PrioritizedReplayBuffer:
             raise
 
     def stats(self) -> dict[str, float]:
-        """Flat numbers for a log line. Priorities are those of the live items, before alpha."""
+        """Flat numbers for a log line. Priorities are those of the live items, before alpha.
+
+        Ages are in versions behind the newest live item.
+        """
         position, ids = self._memory.position, self._memory.ids()
         priorities = self._memory.priorities(ids)
-        chances = self._memory.chances_of(ids)
+        chances, ages = self._memory.chances_of(ids), self._memory.ages(ids)
         squares = float((chances**2).sum())
         return {
             "size": len(self),
@@ -222,6 +225,8 @@ class PrioritizedReplayBuffer:
             "priority_max": float(priorities.max(initial=0.0)),
             "priority_mean": float(priorities.mean()) if len(priorities) else 0.0,
             "effective_sample_size": float(chances.sum() ** 2 / squares) if squares else 0.0,
+            "age_mean": float(ages.mean()) if len(ages) else 0.0,
+            "age_max": int(ages.max(initial=0)),
             "payload_bytes": self._memory.num_bytes(),
             "ram_bytes": self._memory.num_allocated(),
         }

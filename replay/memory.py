@@ -92,6 +92,11 @@ class Memory:
         """Priorities of live ids as they were set."""
         return self._priorities[ids % len(self._ids)]
 
+    def ages(self, ids: Int64) -> Int64:  # [B] -> [B]
+        """How many versions live ids lie behind the newest of them."""
+        versions: Int64 = self._versions[ids % len(self._ids)]
+        return np.asarray(versions.max(initial=0) - versions, np.int64)
+
     def chances_of(self, ids: Int64) -> Float64:  # [B] -> [B]
         """Chances of live ids, before they are divided by their sum."""
         return self.chances.get(ids % len(self._ids))

@@ -40,7 +40,7 @@ from tree.search import SearchSettings
 
 ITERATIONS = 2
 LAST = f"{ITERATIONS:06d}"
-CLOCKLESS = ("learn", "step", "evaluate")
+CLOCKLESS = ("learn", "step", "evaluate", "evaluate_values")
 
 
 def config_of(model: str) -> RunConfig:
@@ -49,6 +49,7 @@ def config_of(model: str) -> RunConfig:
         problems_per_iteration=2,
         steps_per_iteration=2,
         keep_checkpoints=2,
+        report=False,
         model=ModelSettings(path=model),
         problems=(ProblemSet("word", max_steps=2),),
         evaluation=EvaluationSettings(problems=(ProblemSet("word", limit=1),), every=2, search=1),

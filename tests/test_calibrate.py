@@ -11,6 +11,8 @@ from llama_o1.measure.calibrate import (
     calibration,
     calibration_error,
     effective_sample_size,
+    intervals,
+    reliability,
 )
 
 UNIT = st.floats(0, 1, width=32)
@@ -26,6 +28,35 @@ def test_calibration_error_compares_means_within_a_bin():
     # bin 0.1 to 0.2: value 0.1, wrong: off by 0.1, one thought; value 1 is in the last bin, right: off by 0.
     found = calibration_error([0.82, 0.88, 0.1, 1.0], [1, 0, 0, 1])
     assert found == pytest.approx((2 * 0.35 + 0.1 + 0) / 4)
+
+
+def test_a_reliability_bin_holds_the_means_of_its_thoughts():
+    found = reliability([0.82, 0.88, 0.1, 1.0], [1, 0, 0, 0.5])
+    assert [one.num_thoughts for one in found] == [0, 1, 0, 0, 0, 0, 0, 0, 2, 1]
+    assert found[8][1:] == pytest.approx((0.85, 0.5))
+    assert found[1][1:] == pytest.approx((0.1, 0))
+    assert found[9][1:] == (1, 0.5)
+
+
+def test_intervals_draw_all_thoughts_of_a_problem_together():
+    # Problem 0: values 0.9 right and 0.9 wrong; problem 1: 0.2 right and 0.6 wrong. Twice 0: the error is
+    # |1.8 - 1| / 2 = 0.4, the area a tie, 1/2. Twice 1: the error (0.8 + 0.6) / 2 = 0.7, the area 0.
+    values, targets, problems = [0.9, 0.9, 0.2, 0.6], [1, 0, 1, 0], np.array([0, 0, 1, 1])
+    for weights, error, area in (([1.0, 0.0], 0.4, 0.5), ([0.0, 1.0], 0.7, 0.0)):
+        found = intervals(values, targets, problems, np.array([weights] * 3))
+        assert found["ece"] == pytest.approx((error, error))
+        assert found["auc"] == pytest.approx((area, area))
+
+
+def test_an_interval_of_problems_drawn_once_each_is_the_figure_itself():
+    values, targets, problems = [0.9, 0.5, 0.5, 0.1], [1, 1, 0, 0], np.array([0, 1, 2, 2])
+    found = intervals(values, targets, problems, np.full((2, 3), 1 / 3))
+    assert found["auc"] == pytest.approx([area_under_curve(values, targets)] * 2)
+    assert found["ece"] == pytest.approx([calibration_error(values, targets)] * 2)
+
+
+def test_without_both_kinds_there_is_no_interval_of_the_area():
+    assert set(intervals([0.9, 0.2], [1, 1], np.array([0, 1]), np.ones((2, 2)))) == {"ece"}
 
 
 def test_area_under_the_curve_counts_pairs_and_halves_ties():

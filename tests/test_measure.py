@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llama_o1.measure.evaluate import graded, is_right, ungraded
-from llama_o1.measure.intervals import paired_difference, wilson
+from llama_o1.measure.intervals import over_seeds, paired_difference, wilson
 from llama_o1.measure.summary import History, Looked, summarise
 from llama_o1.tasks.problem import Problem
 from tree.actions import MetaAction
@@ -34,6 +34,14 @@ def test_paired_difference_counts_what_changed_and_not_what_stayed():
     interval = paired_difference([False, False, True, True], [True, True, True, False])
     assert interval.mean == 0.25
     assert interval.high - interval.mean == pytest.approx(1.959964 * (0.916667 / 4) ** 0.5, abs=1e-5)
+
+
+def test_an_interval_over_three_seeds_is_student_s():
+    # mean 0.2, deviation 0.1, t of two degrees of freedom 4.303: half width 4.303 * 0.1 / sqrt(3) = 0.24843
+    interval = over_seeds([0.1, 0.2, 0.3])
+    assert interval.mean == pytest.approx(0.2)
+    assert interval.low == pytest.approx(0.2 - 0.24843, abs=1e-4)
+    assert interval.high == pytest.approx(0.2 + 0.24843, abs=1e-4)
 
 
 def test_the_judge_of_an_evaluation_tells_no_grade_and_that_of_self_play_does():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -62,6 +63,30 @@ def test_a_run_writes_every_part_of_the_run_folder(finished):
     phases = [json.loads(line)["phase"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert phases.count("play") == phases.count("learn") == ITERATIONS
     assert phases.count("evaluate") == 2 + 1 + 2  # greedy and search before and after, greedy once between
+    assert phases.count("evaluate_values") == 5
+    assert phases.count("clock") == 1 + ITERATIONS
+
+
+def test_a_run_leaves_curves_and_a_page_with_its_trees_and_its_buffer(finished):
+    report = finished[0] / "report"
+    links = [
+        link.partition("#")[0] for link in re.findall(r'href="([^"]+)"', (report / "index.html").read_text())
+    ]
+    here = [link for link in links if not link.startswith("data:")]
+    assert {"trees/000002.html", "trees/000003.html", "replay.html", "../metrics.jsonl"} <= set(here)
+    assert all((report / link).is_file() for link in here)
+    assert {"accuracy.png", "values.png", "reliability.png", "buffer_age.png", "clock.png"} <= {
+        file.name for file in report.iterdir()
+    }
+
+
+def test_values_on_held_out_problems_are_measured_at_every_evaluation(finished):
+    folder, _ = finished
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in (line for line in lines if line["phase"] == "evaluate_values" and line["method"] == "search"):
+        assert line["count"] == line.get("count_inner", 0) + line.get("count_conclude", 0) > 0
+        assert 0 <= line["ece_low"] <= line["ece_high"] <= 1
+        assert sum(line[f"bin_{i}_count"] for i in range(10)) == line["count"]
 
 
 def test_every_thought_of_a_run_is_in_the_replay_buffer(finished):
@@ -94,7 +119,14 @@ def test_no_tree_of_a_run_spends_more_than_its_budget(finished):
 
 def test_the_summary_says_what_changed_in_plain_words(finished):
     folder, summary = finished
-    for words in ("Held-out accuracy", "95 % interval", "tokens", "nodes", f"llama-o1 inspect {folder}"):
+    for words in (
+        "Held-out accuracy",
+        "95 % interval",
+        "tokens",
+        "nodes",
+        "held-out thoughts of search",
+        f"llama-o1 inspect {folder}",
+    ):
         assert words in summary
 
 
@@ -124,7 +156,7 @@ def test_resuming_with_other_settings_names_them(finished, config):
 @pytest.mark.parametrize("moment", ["during the first iteration", "during the second iteration"])
 def test_a_killed_run_resumes_to_the_same_bytes(finished, config, tmp_path, moment):
     folder = tmp_path / "killed"
-    killed_config = replace(config, run_dir=str(folder))
+    killed_config = replace(config, run_dir=str(folder), report=False)
     kill_in(killed_config, "000001" if "first" in moment else "000002")
     assert not (folder / "checkpoints" / f"{ITERATIONS:06d}").exists()
     train(replace(killed_config, resume=True))
@@ -149,7 +181,7 @@ def test_the_settings_of_the_replay_buffer_reach_it(config, tmp_path):
 def train(config: RunConfig) -> str:
     """Run to the end in a process of its own, as a user does; what it says."""
     done = subprocess.run(
-        [sys.executable, "-c", WHOLE.format(config=config)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", WHOLE.format(config=config)], capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -162,7 +194,7 @@ def kill_in(config: RunConfig, iteration: str) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     marker = Path(config.run_dir) / "stuck"
     while not marker.exists():
         assert process.poll() is None, process.stderr.read()
@@ -216,7 +248,8 @@ def weights(checkpoint: Path) -> str:
 def learned(folder: Path, iteration: int) -> list[dict]:
     """The metrics of an iteration that hold no clock."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [one for one in lines if one["phase"] in ("learn", "evaluate") and one["step"] == iteration]
+    clockless = ("learn", "evaluate", "evaluate_values")
+    return [one for one in lines if one["phase"] in clockless and one["step"] == iteration]
 
 
 def trees(folder: Path, iteration: int) -> str:

@@ -31,11 +31,13 @@ def fine_tune(
     seed: int,
     on_step: Callable[[int, float, int], None],
 ) -> None:
-    """Train the model in place on these lines; `on_step(step, loss, tokens)` after every step.
+    """Train the model in place, on a GPU where there is one; `on_step(step, loss, tokens)` after every step.
 
     Loss: cross-entropy of the tokens whose weight is above 0, times the weight, over their number; so a
     weight does not change what the others count. AdamW, linear warm-up, cosine to a tenth.
     """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
     optimizer = torch.optim.AdamW(
         model.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
@@ -44,7 +46,7 @@ def fine_tune(
     for step, (ids, weights) in enumerate(
         islice(_batches(lines, settings.batch_tokens, pad_id, seed), settings.steps)
     ):
-        loss = _loss(model, ids, weights, bf16=settings.bf16)
+        loss = _loss(model, ids.to(device), weights.to(device), bf16=settings.bf16)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)

@@ -1,6 +1,6 @@
-"""The nano model: a Llama of about 2 M parameters with a tokenizer of its own, made from scratch.
+"""A new model: a Llama with a tokenizer of its own, made from scratch; of about 2 M parameters by default.
 
-The tokenizer is a byte-level BPE of 1,024 entries in which every digit stands alone, a number's first
+The tokenizer is a byte-level BPE in which every digit stands alone, a number's first
 digit taking the space before it, so that no stray space token comes before numbers.
 """
 
@@ -15,17 +15,19 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from llama_o1.format.marks import MarkSettings
 from llama_o1.format.tokens import STRUCTURE
+from llama_o1.learn.settings import NewModelSettings
 
 END_OF_TEXT = "<|endoftext|>"
-VOCAB_SIZE = 1024
-MAX_CONTEXT = 1024
 NANO_FOLDER = Path(__file__).resolve().parent.parent / "nano"  # where the shipped weights lie
 
 _PIECES = r" ?\d|<<|>>|\\boxed\{| ?[A-Za-z]+| ?[^\sA-Za-z\d<>\\]|[<>\\]|\s+"
 
 
-def nano_tokenizer(texts: Iterable[str], marks: MarkSettings | None = None) -> PreTrainedTokenizerFast:
+def nano_tokenizer(
+    texts: Iterable[str], marks: MarkSettings | None = None, size: NewModelSettings | None = None
+) -> PreTrainedTokenizerFast:
     """A tokenizer learned from these texts, with our special tokens; the same for the same texts."""
+    size = size or NewModelSettings()
     special = [*STRUCTURE, *(marks or MarkSettings()).names()]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -36,7 +38,7 @@ def nano_tokenizer(texts: Iterable[str], marks: MarkSettings | None = None) -> P
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE,
+        vocab_size=size.vocab_size,
         special_tokens=[END_OF_TEXT, *special],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -48,22 +50,25 @@ def nano_tokenizer(texts: Iterable[str], marks: MarkSettings | None = None) -> P
         eos_token=END_OF_TEXT,
         pad_token=END_OF_TEXT,
         additional_special_tokens=special,
-        model_max_length=MAX_CONTEXT,
+        model_max_length=size.max_context,
         clean_up_tokenization_spaces=False,
     )
 
 
-def nano_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
-    """An untrained nano model in fp32; the same for the same seed."""
+def nano_model(
+    tokenizer: PreTrainedTokenizerFast, seed: int, size: NewModelSettings | None = None
+) -> PreTrainedModel:
+    """An untrained model in fp32; the same for the same seed."""
+    size = size or NewModelSettings()
     config = LlamaConfig(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=5,
-        num_attention_heads=3,
-        num_key_value_heads=3,
+        vocab_size=size.vocab_size,
+        hidden_size=size.hidden_size,
+        intermediate_size=size.intermediate_size,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
         head_dim=64,  # the size GPU attention kernels are made for
-        max_position_embeddings=MAX_CONTEXT,
+        max_position_embeddings=size.max_context,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

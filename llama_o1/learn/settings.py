@@ -101,6 +101,28 @@ class LearnerSettings:
 
 
 @dataclass(frozen=True)
+class NewModelSettings:
+    """The size of a Llama made from scratch, by default of the nano model: 2.4 M parameters."""
+
+    hidden_size: int = 192
+    intermediate_size: int = 512
+    layers: int = 5
+    heads: int = 3
+    """Of 64 each, the size that GPU attention kernels are made for."""
+    max_context: int = 1024
+    """Tokens."""
+    vocab_size: int = 1024
+    """Entries of the tokenizer; at least 512, which bytes, pieces of numbers and special tokens take."""
+
+    def __post_init__(self) -> None:
+        least = {"max_context": 64, "vocab_size": 512}
+        for name in ("hidden_size", "intermediate_size", "layers", "heads", *least):
+            at_least = least.get(name, 1)
+            found = getattr(self, name)
+            _require(found >= at_least, f"new_model.{name}", f"at least {at_least}", found)
+
+
+@dataclass(frozen=True)
 class ColdstartSettings:
     """Supervised fine-tuning on lines of thought: AdamW, linear warm-up, cosine to a tenth."""
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 
 from llama_o1.engine.protocol import Engine
 from llama_o1.measure.intervals import Interval, wilson
+from llama_o1.measure.values import Rated, rated
 from llama_o1.play.expand import Expander, Grade, Judge
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.selfplay import search_all
@@ -29,6 +31,7 @@ class Score:
     correct: tuple[bool, ...]  # by problem, in the order given
     tokens: int  # of all trees, forced ones included
     nodes: int
+    rated: tuple[Rated, ...]  # thoughts with their values and what came of them, by place of the problem
 
     @property
     def accuracy(self) -> Interval:
@@ -92,4 +95,15 @@ def is_right(tree: Tree, problem: Problem, weighting: Weighting) -> bool:
 
 def _score(trees: Sequence[Tree], problems: Sequence[Problem], weighting: Weighting) -> Score:
     correct = tuple(is_right(t, p, weighting) for t, p in zip(trees, problems, strict=True))
-    return Score(correct, sum(t.tokens_used for t in trees), sum(len(t.nodes) - 1 for t in trees))
+    values = [
+        one
+        for i, (tree, problem) in enumerate(zip(trees, problems, strict=True))
+        for one in rated(tree, i, _grader(problem))
+    ]
+    num_nodes = sum(len(tree.nodes) - 1 for tree in trees)
+    return Score(correct, sum(tree.tokens_used for tree in trees), num_nodes, tuple(values))
+
+
+def _grader(problem: Problem) -> Callable[[str], bool]:
+    """Whether a text's declared answer is right; each text is looked at once."""
+    return cache(lambda text: verify(text, problem).verdict == "correct")

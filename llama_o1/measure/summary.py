@@ -57,8 +57,8 @@ class History:
         return cls(looks, state["trees"], state["nodes"], state["tokens"])
 
 
-def summarise(history: History, folder: Path, stored: int) -> str:
-    """The closing summary of a run."""
+def summarise(history: History, folder: Path, stored: int, values: Sequence[str] = ()) -> str:
+    """The closing summary of a run; `values` says how good they are."""
     lines = ["Held-out accuracy, % right with 95 % interval:", ""]
     lines += _table(history.looks)
     evaluated = sum(look.tokens for look in history.looks)
@@ -66,10 +66,13 @@ def summarise(history: History, folder: Path, stored: int) -> str:
         "",
         f"Self-play: {history.trees} trees, {history.nodes} nodes, {history.tokens} tokens; "
         f"evaluation: {evaluated} tokens.",
+        *values,
         f"Replay holds {stored} nodes. The run is in {folder}.",
         "",
         "Look into what it learned from:",
         f"  llama-o1 inspect {folder}",
+        "See its curves:",
+        f"  llama-o1 report {folder}",
         "Let it solve a problem of yours:",
         f'  llama-o1 search --run {folder} --problem "Tom has 3 boxes with 8 pens in each. '
         'He gives away 5 pens. How many pens does Tom have left?"',
