@@ -101,6 +101,8 @@ _LISTS = {
     "--ablations": None,
     "--baselines": None,
     "--budgets": None,
+    "--curriculum.budgets": None,
+    "--folders": None,
     "--seeds": None,
     "--against": None,
     "--rules": None,

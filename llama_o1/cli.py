@@ -19,6 +19,8 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
              llama-o1 search --config configs/nano.yaml --problem "..." --html tree.html
   eval     compare search methods at equal tokens, with intervals and a picture
              llama-o1 eval --config configs/eval.yaml
+  pool     compare what several evaluations found, of models that were taught differently
+             llama-o1 pool --folders runs/a,runs/b --out runs/pool
   inspect  look into what a run has in its replay buffer, and at its trees
              llama-o1 inspect runs/nano --tree 3/12 --html tree.html
   report   curves and a page of a run; several runs compared
@@ -96,13 +98,14 @@ def _refuse(message: str) -> int:
 
 COMMANDS = (
     "train", "search", "eval", "inspect", "report", "init", "sft", "prefer", "verify", "grade", "curate",
-    "export", "bench",
+    "export", "bench", "pool",
 )  # fmt: skip
 FUNCTIONS = {"eval": "evaluate"}  # where a command has the name of one of Python's own functions
 # Of commands that have a file of their own.
 MODULES = {
     "curate": "llama_o1.curate.command",
     "init": "llama_o1.initialise",
+    "pool": "llama_o1.pool",
     "prefer": "llama_o1.prefer.command",
     "report": "llama_o1.report.command",
 }

@@ -18,6 +18,7 @@ from llama_o1.sft_config import SftConfig
 from llama_o1.tasks.mixture import draw
 from llama_o1.tasks.problem import Problem
 from llama_o1.tasks.problems import STORED
+from llama_o1.tasks.tellings import telling
 from llama_o1.tasks.traces import KIND_WEIGHTS, Traced, TraceKind, rated_at_random, trace
 from llama_o1.tasks.vary import vary
 
@@ -41,6 +42,8 @@ def written_lines(config: SftConfig, loaded: Loaded) -> Iterator[Line]:
 def texts_of(problem: Problem, config: SftConfig) -> Iterator[str]:
     """The texts of all thoughts a problem's traces can hold, and of plain text what stands around them."""
     rng = random.Random(problem.id)
+    if config.telling == "paces":
+        yield from (traced.thought.text for _ in range(2) for traced in telling(problem, rng))
     for kind in ("divided", "repaired"):
         yield from (traced.thought.text for traced in trace(problem, rng, kind))
     if config.form == "line":
@@ -77,6 +80,8 @@ def _told(problem: Problem, config: SftConfig, rng: random.Random) -> list[Trace
     """A trace of the problem or of a variation, as the configuration wants it."""
     if problem.source in STORED and rng.random() < config.vary:
         problem = vary(problem, rng) or problem
+    if config.telling == "paces":
+        return telling(problem, rng)
     if config.form == "line":
         return trace(problem, rng, rng.choices(list(TOLD_AS_TEXT), list(TOLD_AS_TEXT.values()))[0])
     line = trace(problem, rng)
@@ -84,7 +89,8 @@ def _told(problem: Problem, config: SftConfig, rng: random.Random) -> list[Trace
 
 
 def _writer(config: SftConfig, codec: Codec) -> Write:
+    wanted = config.form == "thoughts" if config.calculator is None else config.calculator
+    calculator = Calculator(codec) if wanted else None
     if config.form == "line":
-        return LineScripts(codec, config.line)
-    calculator = Calculator(codec) if config.calculator else None
+        return LineScripts(codec, config.line, calculator)
     return lambda line, plan: script(line, codec, plan, calculator)

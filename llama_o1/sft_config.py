@@ -32,6 +32,9 @@ class SftConfig:
     """`thoughts`: as a tree search writes them; `line`: plain text, as `--search.method line` writes it."""
     line: LineSettings = field(default_factory=LineSettings)
     """Delimiters of the form `line`; a search must be given the same as `--thoughts.line`."""
+    telling: Literal["traces", "paces"] = "traces"
+    """`traces`: with sub-problems, critics and repairs; `paces`: right solutions told briefly or at length,
+    so that budgets can be kept."""
     budgets: tuple[int, ...] = (64, 96, 128, 192, 256)
     """Path budgets, one drawn for each line; a line of plain text that is longer is left out."""
     budget_step: int | None = None
@@ -40,8 +43,8 @@ class SftConfig:
     """Write control tokens."""
     marks: MarkSettings = field(default_factory=MarkSettings)
     """Control tokens that the model is taught."""
-    calculator: bool = True
-    """Leave results of `<<48/2=` to the calculator; lines of plain text have none."""
+    calculator: bool | None = None
+    """Leave results of `<<48/2=` to the calculator; null: in thoughts, not in lines of plain text."""
     vary: float = 0.6
     """Share of stored problems that are told again with other numbers."""
     unsure: float = 0.4

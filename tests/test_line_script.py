@@ -16,6 +16,7 @@ from llama_o1.lines import written_lines
 from llama_o1.play.expand import ThoughtSettings, trail_of
 from llama_o1.play.line_script import LineScripts
 from llama_o1.play.methods import MethodSettings
+from llama_o1.play.program import Calculator
 from llama_o1.play.script import fitting
 from llama_o1.play.segment import Ending
 from llama_o1.sft_config import SftConfig
@@ -171,3 +172,38 @@ def test_lines_that_hold_wrong_answers_are_not_written_as_text_and_each_holds_it
 def test_budgets_that_hold_no_line_are_refused(codec):
     with pytest.raises(ConfigError, match=r"budgets are 16, the last 1000 lines take more"):
         lines_of(codec, budgets=(16,))
+
+
+@pytest.mark.parametrize("budget", [72, 75, 80, 101])
+def test_a_calculator_writes_results_in_a_line_and_they_are_not_learned(codec, grow, budget):
+    line, calculator = LINES["thoughts"], Calculator(codec)
+    imitated = [traced._replace(imitate=True) for traced in SOLUTION]
+    written = LineScripts(codec, line, calculator)(imitated, plan_of(codec, budget))
+    drawn = [token for token, learn in zip(written.ids, written.learn, strict=True) if learn]
+    thoughts = ThoughtSettings(path_budget=budget, max_answer=12, line=line, calculator=True)
+    method = MethodSettings(method="line", budget_tokens=400)
+    (tree,) = grow(["What is 48/2?"], thoughts, method, playing(codec, drawn))
+    assert list(trail_of(tree, 2).context) == written.ids
+    thinking = trail_of(tree, 1).sample
+    forced = [i for i in thinking.ids[~thinking.sampled] if i not in codec.special.remaining]
+    assert codec.decode(forced) == "96>>24>>"
+    plain = LineScripts(codec, line)(imitated, plan_of(codec, budget))
+    assert plain.ids == written.ids
+    assert sum(plain.learn) == sum(written.learn) + len(forced)
+
+
+def test_solutions_told_at_many_paces_fill_budgets_of_many_sizes(codec, tiny_tokenizer):
+    config = SftConfig(
+        form="line",
+        telling="paces",
+        line=LINES["thoughts"],
+        problems=(ProblemSet("word", max_steps=2),),
+        budget_step=16,
+    )
+    loaded = Loaded(None, tiny_tokenizer, codec.special, 0)
+    budgets = set()
+    for ids, _ in islice(written_lines(config, loaded), 60):
+        marks = [i for i in ids if i in codec.special.remaining]
+        assert marks == list(codec.special.remaining)[: len(marks)]
+        budgets.add(len(ids) // 32)
+    assert len(budgets) >= 4

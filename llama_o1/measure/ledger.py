@@ -76,6 +76,15 @@ class Ledger:
         return whole
 
 
+def read_trials(folder: Path) -> tuple[dict[str, Any], dict[Key, Trial]]:
+    """Settings and trials of an evaluation; RunError when there is none, or another process writes it."""
+    if not (folder / SETTINGS).exists() or not (folder / TRIALS).exists():
+        raise RunError(f"{folder} holds no evaluation; give a folder that `llama-o1 eval` wrote")
+    settings = _saved(folder / SETTINGS)
+    with Ledger(folder, settings, frozenset()) as ledger:
+        return settings, ledger.trials
+
+
 def _begin(folder: Path, settings: dict[str, Any], free: frozenset[str]) -> None:
     """Write the settings into a new folder, or compare those of an old one."""
     file = folder / SETTINGS

@@ -24,6 +24,7 @@ from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
 from llama_o1.format.line import answer_ids, prompt_ids
 from llama_o1.play.expand import Grade, Judge, ThoughtSettings, Trail, mean, trail_of
+from llama_o1.play.program import Calculator
 from llama_o1.play.segment import Ending, SegmentProgram
 from tree.actions import MetaAction
 from tree.budget import Limits
@@ -45,6 +46,7 @@ class LineWriter:
         self._plan = BudgetPlan(settings.path_budget, marks, settings.marks)
         self._wait = tuple(codec.encode_template(line.wait))
         self._answer = answer_ids(line, codec)
+        self._calculator = Calculator(codec) if settings.calculator else None
         self._think_end = Ending(codec, line.end)
         self._answer_end = Ending(codec, line.answer_end, line.answer)
         self._thought = settings.thinking_limit
@@ -145,7 +147,8 @@ class LineWriter:
         spent = trail_of(tree, ask.parent).spent
         header = self._wait if tree.nodes[ask.parent].depth else ()
         header = self._plan.weave(header, spent + 1)
-        return SegmentProgram(header, self._thought - spent, self._think_end, self._plan, spent)
+        left = self._thought - spent
+        return SegmentProgram(header, left, self._think_end, self._plan, spent, self._calculator)
 
     def _left(self, tree: Tree, ask: Ask, spent: int, ended: bool) -> int:
         """Thinking tokens the line has left; 0: it may stop, or must."""

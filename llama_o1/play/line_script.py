@@ -6,6 +6,7 @@ functions that inference uses, so that what is taught is what `--search.method l
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from llama_o1.engine.protocol import Draw, Force
@@ -13,6 +14,7 @@ from llama_o1.errors import ConfigError
 from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
 from llama_o1.format.line import LineSettings, answer_ids, prompt_ids
+from llama_o1.play.program import Calculator
 from llama_o1.play.script import LONGEST, Script
 from llama_o1.play.segment import Ending, SegmentProgram
 from llama_o1.tasks.traces import Traced
@@ -21,8 +23,9 @@ from llama_o1.tasks.traces import Traced
 class LineScripts:
     """Writes solutions as lines of plain text, for one tokenizer and one pair of delimiters."""
 
-    def __init__(self, codec: Codec, settings: LineSettings) -> None:
+    def __init__(self, codec: Codec, settings: LineSettings, calculator: Calculator | None = None) -> None:
         self._codec = codec
+        self._calculator = calculator
         self._settings = settings
         self._end = codec.encode_template(settings.end)
         self._ending = Ending(codec, settings.end)
@@ -59,24 +62,31 @@ class LineScripts:
         )
 
     def _think(self, thoughts: Sequence[Traced], plan: BudgetPlan) -> tuple[list[int], list[bool]]:
-        """The thinking with its end as a model draws it, control tokens forced between."""
-        wanted = [
+        """The thinking with its end as a model draws it; control tokens and results are forced."""
+        wanted = deque(
             (token, imitate)
             for thought, imitate, _ in thoughts
             for token in self._codec.encode(f"{thought.text}\n")
-        ]
-        program = SegmentProgram((), LONGEST, self._ending, plan, 0)
+        )
+        wanted.extend((token, True) for token in self._end)
+        program = SegmentProgram((), LONGEST, self._ending, plan, 0, self._calculator)
         ids: list[int] = []
         learned: list[bool] = []
-        for token, imitate in [*wanted, *((token, True) for token in self._end)]:
-            while isinstance(step := program(ids), Force):
+        while wanted:
+            step = program(ids)
+            if isinstance(step, Force):
+                for token in step.ids:
+                    if token == wanted[0][0]:
+                        wanted.popleft()
                 ids += step.ids
                 learned += [False] * len(step.ids)
+                continue
             if not isinstance(step, Draw):
                 raise ConfigError(
                     f"line.end is {self._settings.end!r}, which also stands in a solution or is its line's "
                     "end; choose a delimiter that ends the thinking only"
                 )
+            token, imitate = wanted.popleft()
             ids.append(token)
             learned.append(imitate)
         return ids, learned

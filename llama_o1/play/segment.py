@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llama_o1.engine.protocol import Draw, Force, Halt, Span, Step
 from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
+from llama_o1.play.program import Calculator
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class SegmentProgram:
     ending: Ending
     plan: BudgetPlan | None  # None: an answer, which shows no budget
     spent: int  # thinking tokens of the line above
+    calculator: Calculator | None = None  # completes `<<48/2=` in the thinking
 
     def __call__(self, ids: Sequence[int]) -> Step:
         """What comes after the segment's tokens so far."""
@@ -28,14 +30,24 @@ class SegmentProgram:
             return Halt()
         if len(ids) >= self.cap:
             return Halt()
-        control = None if self.plan is None else self.plan.token_at(self.spent + len(ids) + 1)
-        return Draw() if control is None else Force((control,))
+        position = self.spent + len(ids) + 1
+        control = None if self.plan is None else self.plan.token_at(position)
+        if control is not None:
+            return Force((control,))
+        result = () if self.calculator is None else self.calculator.result(ids[len(self.header) :])
+        if not result:
+            return Draw()
+        result = result if self.plan is None else self.plan.weave(result, position)
+        return Force(result[: self.cap - len(ids)])
 
     def ahead(self, ids: Sequence[int]) -> Span:
         """How many draws are certain: up to the next mark or the cap, unless what may end it is drawn."""
         draws = self.cap - len(ids)
         free = None if self.plan is None else self.plan.free_from(self.spent + len(ids) + 1)
-        return Span(draws if free is None else min(draws, free), self.ending.wakes)
+        wakes = self.ending.wakes
+        if self.calculator is not None:
+            wakes |= self.calculator.wakes
+        return Span(draws if free is None else min(draws, free), wakes)
 
 
 class Ending:
