@@ -77,6 +77,12 @@ def assemble(
     return System(loaded, made, Codec(loaded.tokenizer, loaded.special), weights, engine.sleep)
 
 
+def around(loaded: Loaded, *, threads: int) -> System:
+    """A local engine on a model that something else trains, whose weights it shares."""
+    engine = LocalEngine(loaded.model, threads=threads)
+    return System(loaded, engine, Codec(loaded.tokenizer, loaded.special), PublishedWeights())
+
+
 def load(model: ModelSettings, *, seed: int, marks: MarkSettings | None) -> Loaded:
     """The model that the settings name, ready to learn."""
     return load_model(

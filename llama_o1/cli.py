@@ -27,7 +27,7 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
              llama-o1 report runs/nano
   init     add the special tokens to any Hugging Face causal LM
              llama-o1 init MODEL OUT
-  sft      cold start: teach a model to write our thoughts
+  sft      teach a model to write our thoughts, or plain text, from solutions
              llama-o1 sft --config configs/nano_coldstart.yaml
   prefer   teach a model which of two solutions is better, for searches that compare
              llama-o1 prefer --solutions runs/nano --out runs/prefer
@@ -112,6 +112,7 @@ MODULES = {
 _HOW_TO_GO_ON = {
     "curate": "; no answer of a solver is lost: go on by the same command",
     "train": "; nothing acknowledged is lost: go on by the same command with `--resume true`",
+    "sft": "; go on from the last checkpoint by the same command with `--resume true`",
     "eval": "; no finished trial is lost: go on by the same command",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -99,7 +100,11 @@ def inspect(arguments: list[str]) -> int:
     parser.add_argument("--limit", type=int | None, help="how many nodes: 10 are listed unless told")
     parser.add_argument("--sample", type=int, default=20_000, help="nodes looked at for groups; 0: all")
     parser.add_argument(
-        "--export", nargs=2, type=str, metavar=("KIND", "FILE"), help="sft, prm, dpo, pairs or jsonl"
+        "--export",
+        nargs=2,
+        type=str,
+        metavar=("KIND", "FILE"),
+        help="sft, prm, dpo, pairs, jsonl, openlongcot",
     )
     parser.add_argument(
         "--margin", type=float, default=0.25, help="of value targets, between thoughts of dpo"
@@ -121,6 +126,11 @@ def inspect(arguments: list[str]) -> int:
         from llama_o1.tree_export import export_trees, is_of_trees
 
         _check_writable([Path(given.export[1])])
+        if given.export[0] == "openlongcot":
+            from llama_o1.record_export import export_records
+
+            _print(export_records(folder, Path(given.export[1])))
+            return 0
         if is_of_trees(folder):
             _print(export_trees(folder, given))
             return 0
@@ -145,13 +155,11 @@ def sft(arguments: list[str]) -> int:
     """`llama-o1 sft`: a cold start."""
     from llama_o1.sft_config import SftConfig
 
-    parser = parser_of(
-        "sft", "Cold start: teach a model to write our thoughts from worked problems.", SftConfig
-    )
-    config = build(SftConfig, parse(parser, arguments))
+    words = "Fine-tune on solutions, told as thoughts or as plain text: worked problems, or a file's records."
+    config = build(SftConfig, parse(parser_of("sft", words, SftConfig), arguments))
     from llama_o1.sft import cold_start
 
-    cold_start(config)
+    cold_start(config, shlex.join(["llama-o1", "sft", *arguments]))
     _print(f"wrote {config.out}; use it with --model.path {config.out}")
     return 0
 

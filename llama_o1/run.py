@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,16 +79,11 @@ class RunFolder:
 
     def log(self, **numbers: float | int | str) -> None:
         """Append one metrics object."""
-        reach("metrics: before append")
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(numbers) + "\n")
-        reach("metrics: appended")
+        append_metrics(self.metrics, **numbers)
 
     def forget_after(self, iteration: int) -> None:
         """Drop metrics and trees of later iterations, which are to be made again."""
-        if self.metrics.exists():
-            kept = [line for line in _whole_lines(self.metrics) if json.loads(line)["step"] <= iteration]
-            write_whole(self.metrics, "".join(line + "\n" for line in kept))
+        drop_metrics_after(self.metrics, iteration)
         for file in sorted(self.trees.glob("*.jsonl")):
             if int(file.stem) > iteration:
                 file.unlink()
@@ -110,7 +105,7 @@ def check_folder(config: RunConfig) -> None:
                 f"{folder.path} already holds a run; go on with it by `--resume true` "
                 "or choose another `--run_dir`"
             )
-        _check_same(folder, asdict(config))
+        check_same(folder.config, asdict(config), FREE_ON_RESUME, "--run_dir")
     elif folder.path.exists() and any(path.name != _partly(folder.config) for path in folder.path.iterdir()):
         raise RunError(f"{folder.path} holds files but no run; choose another `--run_dir`")
     elif config.resume and not folder.path.exists():
@@ -130,6 +125,21 @@ def begin(config: RunConfig) -> RunFolder:
         part.mkdir(exist_ok=True)
     reach("run: parts made")
     return folder
+
+
+def append_metrics(file: Path, **numbers: float | int | str) -> None:
+    """Append one metrics object."""
+    reach("metrics: before append")
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(numbers) + "\n")
+    reach("metrics: appended")
+
+
+def drop_metrics_after(file: Path, step: int) -> None:
+    """Drop the objects of later steps, and one that a kill has cut."""
+    if file.exists():
+        kept = [line for line in _whole_lines(file) if json.loads(line)["step"] <= step]
+        write_whole(file, "".join(line + "\n" for line in kept))
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -163,14 +173,15 @@ def _partly(path: Path) -> str:
     return path.name + ".tmp"
 
 
-def _check_same(folder: RunFolder, resolved: Mapping[str, Any]) -> None:
-    saved = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+def check_same(file: Path, resolved: Mapping[str, Any], free: Set[str], other: str) -> None:
+    """RunError when these settings differ from those in a file, other than the free ones."""
+    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
     now = plain(dict(resolved))
-    differing = [key for key in now if key not in FREE_ON_RESUME and saved.get(key) != now[key]]
+    differing = [key for key in now if key not in free and saved.get(key) != now[key]]
     if differing:
         raise RunError(
-            f"{folder.path} was run with other settings of {', '.join(differing)}; resume with the settings "
-            f"in {folder.config}, or choose another `--run_dir`"
+            f"{file.parent} was run with other settings of {', '.join(differing)}; resume with the settings "
+            f"in {file}, or choose another `{other}`"
         )
 
 

@@ -1,73 +1,225 @@
-"""The cold start on one page: worked problems -> lines of thought -> token ids -> a model."""
+"""A fine-tuning on one page: lines -> steps -> checkpoints and looks on the way -> a model with its card.
+
+Resuming makes the lines of the steps that were taken once more, which is exact and quick beside learning.
+"""
 
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Iterator
+import shlex
+import time
+from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
-from tqdm import tqdm
+import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
 
+from llama_o1 import __version__
+from llama_o1.assemble import NANO_FOLDER
+from llama_o1.card import write_card
+from llama_o1.config import BUILTIN_MODEL
 from llama_o1.errors import RunError
 from llama_o1.format.tokens import special_ids
-from llama_o1.learn.coldstart import fine_tune
-from llama_o1.learn.model import Loaded, load_model, merged, quiet
+from llama_o1.learn.checkpoint import (
+    latest_checkpoint,
+    load_checkpoint,
+    prune_checkpoints,
+    recover_checkpoints,
+    save_checkpoint,
+)
+from llama_o1.learn.coldstart import Tuner
+from llama_o1.learn.model import Loaded, load_model, merged, plain, quiet
 from llama_o1.learn.nano import nano_model, nano_tokenizer
-from llama_o1.lines import Line, texts_of, written_lines
+from llama_o1.lines import Material, material_of, texts_of
+from llama_o1.progress import bar
 from llama_o1.sft_config import SftConfig
+from llama_o1.sft_folder import SftFolder
+from llama_o1.sft_look import Found, Look, accuracy_of
 from llama_o1.tasks.mixture import draw
 from llama_o1.threads import torch_threads
 
 log = logging.getLogger(__name__)
 
 TOKENIZER_PROBLEMS = 6000  # problems a new tokenizer is learned from
+LOG_EVERY = 50  # steps between metrics
 
 
-def cold_start(config: SftConfig) -> Loaded:
-    """Train as the config says and write the model to `config.out`; RunError when that is taken."""
-    out = Path(config.out)
-    if out.exists() and any(out.iterdir()):
-        raise RunError(f"{out} already holds files; choose another --out or remove it")
-    with torch_threads(config.threads):
+@dataclass(slots=True)
+class Progress:
+    """What a checkpoint holds beside model and optimizer."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    recent: list[float] = field(default_factory=list)  # losses of the last steps, at most LOG_EVERY
+
+
+def cold_start(config: SftConfig, command: str | None = None) -> Loaded:
+    """Train as the config says and write the model to `config.out`; RunError when that is taken.
+
+    `command`: what the card says that made it.
+    """
+    folder = SftFolder(Path(config.out))
+    folder.check(config)
+    if folder.card.exists():
+        raise RunError(
+            f"{folder.path} holds a finished model; use it with --model.path, or choose another --out"
+        )
+    with torch_threads(config.threads), torch.random.fork_rng(), logging_redirect_tqdm():
+        torch.manual_seed(config.seed)
         loaded = _start_from(config)
-        lines = written_lines(config, loaded)
-        tokens = _train(config, loaded, lines)
-    out.mkdir(parents=True, exist_ok=True)
-    merged(loaded.model).save_pretrained(out)
-    loaded.tokenizer.save_pretrained(out)
-    log.info("wrote %s after %d steps, %d tokens", out, config.sft.steps, tokens)
+        material = material_of(config, loaded)
+        look = Look(config, loaded, material.held_out)
+        folder.begin(config)
+        tuner = Tuner(loaded.model, config.sft, pad_id=loaded.pad_id, steps=material.num_steps)
+        progress = _restored(folder, config, tuner)
+        _train(config, folder, loaded, material, tuner, progress, look)
+        found = look(tuner, last=True)
+        look.close()
+        merged(loaded.model).save_pretrained(folder.path)
+        loaded.tokenizer.save_pretrained(folder.path)
+        for one in found:
+            folder.log(step=tuner.num_steps, **one)
+        write_card(_card(config, loaded, material, tuner, progress, found, command), folder.path)
+    log.info("wrote %s after %d steps, %d tokens", folder.path, tuner.num_steps, progress.tokens)
     return loaded
 
 
 def _start_from(config: SftConfig) -> Loaded:
-    if config.model is not None:
-        adapter = config.lora if config.adapter == "lora" else None
-        return load_model(config.model, adapter=adapter, marks=config.marks)
+    if config.model is None:
+        return _on_device(_new_nano(config))
+    source = NANO_FOLDER if config.model == BUILTIN_MODEL else config.model
+    adapter = config.lora if config.adapter == "lora" else None
+    return _on_device(load_model(source, adapter=adapter, seed=config.seed, marks=config.marks))
+
+
+def _new_nano(config: SftConfig) -> Loaded:
     quiet()
     problems = islice(draw(config.problems, "train", config.seed, worked=True), TOKENIZER_PROBLEMS)
-    tokenizer = nano_tokenizer(
-        chain.from_iterable(texts_of(problem, config) for problem in problems), config.marks, config.new_model
-    )
+    texts = chain.from_iterable(texts_of(problem, config) for problem in problems)
+    tokenizer = nano_tokenizer(texts, config.marks, config.new_model)
     special = special_ids(tokenizer, "nano", config.marks)
     model = nano_model(tokenizer, config.seed, config.new_model)
     return Loaded(model, tokenizer, special, tokenizer.pad_token_id)
 
 
-def _train(config: SftConfig, loaded: Loaded, lines: Iterator[Line]) -> int:
-    seen = 0
-    bar = tqdm(total=config.sft.steps, desc="sft", unit="step", disable=not sys.stderr.isatty())
+def _on_device(loaded: Loaded) -> Loaded:
+    if torch.cuda.is_available():
+        torch.nn.Module.to(loaded.model, "cuda")
+    return loaded
 
-    def on_step(step: int, loss: float, tokens: int) -> None:
-        nonlocal seen
-        seen += tokens
-        bar.update()
-        bar.set_postfix(loss=f"{loss:.3f}", tokens=seen)
-        if bar.disable and step % 50 == 0:
-            log.info("step %d of %d: loss %.3f, %d tokens", step, config.sft.steps, loss, seen)
 
-    pad_id = loaded.pad_id
-    fine_tune(loaded.model, lines, config.sft, pad_id=pad_id, seed=config.seed, on_step=on_step)
-    bar.close()
-    return seen
+def _restored(folder: SftFolder, config: SftConfig, tuner: Tuner) -> Progress:
+    """Where the last whole checkpoint stands, model and optimizer put back; the beginning without one."""
+    recover_checkpoints(folder.checkpoints)
+    checkpoint = latest_checkpoint(folder.checkpoints)
+    if checkpoint is None:
+        folder.forget_after(-1)
+        return Progress()
+    progress = Progress(**load_checkpoint(checkpoint, tuner))
+    prune_checkpoints(folder.checkpoints, tuner.num_steps, config.keep_checkpoints)
+    folder.forget_after(tuner.num_steps)
+    log.info("resumed after step %d", tuner.num_steps)
+    return progress
+
+
+def _train(
+    config: SftConfig,
+    folder: SftFolder,
+    loaded: Loaded,
+    material: Material,
+    tuner: Tuner,
+    progress: Progress,
+    look: Look,
+) -> None:
+    """Take the steps that are left."""
+    steps, before = bar(material.num_steps, "sft", "step"), progress.seconds
+    steps.update(tuner.num_steps)
+    began = time.perf_counter()
+    shown: dict[str, str] = {}
+
+    def looked() -> float | None:
+        found = look(tuner)
+        for one in found:
+            folder.log(step=tuner.num_steps, **one)
+        accuracy = accuracy_of(found)
+        shown.update({} if accuracy is None else {"dev": f"{accuracy:.1%}"})
+        return accuracy
+
+    if not tuner.num_steps:
+        looked()
+    for lines in islice(material.steps, tuner.num_steps, material.num_steps):
+        rate = tuner.learning_rate
+        loss, tokens = tuner.step(lines)
+        step, last = tuner.num_steps, tuner.num_steps == material.num_steps
+        progress.tokens += tokens
+        progress.recent = [*progress.recent, loss][-LOG_EVERY:]
+        progress.seconds = before + time.perf_counter() - began
+        steps.set_postfix({"loss": f"{loss:.3f}", "tokens": progress.tokens, **shown}, refresh=False)
+        steps.update()
+        if step % LOG_EVERY == 0 or last:
+            _log_step(folder, progress, step, rate)
+            if steps.disable:
+                log.info(
+                    "step %d of %d: loss %.3f, %d tokens", step, material.num_steps, loss, progress.tokens
+                )
+        accuracy = looked() if step % config.evaluation.every == 0 and not last else None
+        if step % config.checkpoint_every == 0 or last:
+            save_checkpoint(
+                folder.checkpoints,
+                step,
+                learner=tuner,
+                tokenizer=loaded.tokenizer,
+                state=asdict(progress),
+                keep=config.keep_checkpoints,
+                score=accuracy,
+            )
+    steps.close()
+
+
+def _log_step(folder: SftFolder, progress: Progress, step: int, rate: float) -> None:
+    folder.log(
+        step=step,
+        phase="train",
+        loss=sum(progress.recent) / len(progress.recent),
+        learning_rate=rate,
+        tokens=progress.tokens,
+        seconds=round(progress.seconds, 1),
+    )
+
+
+def _card(
+    config: SftConfig,
+    loaded: Loaded,
+    material: Material,
+    tuner: Tuner,
+    progress: Progress,
+    found: Found,
+    command: str | None,
+) -> dict[str, Any]:
+    losses = [one["loss"] for one in found if one["phase"] == "held_out"]
+    again = f"llama-o1 sft --config {shlex.quote(str(SftFolder(Path(config.out)).config))} --out OUT"
+    model: Any = plain(loaded.model)
+    return {
+        "name": Path(config.out).name,
+        "model": "nothing (a new model)" if config.model is None else config.model,
+        "adapter": config.adapter,
+        "form": config.form,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "data": material.words,
+        "seed": config.seed,
+        "steps": tuner.num_steps,
+        "tokens": progress.tokens,
+        "seconds": round(progress.seconds, 1),
+        "device": f"{model.device.type}, {torch.get_num_threads()} threads",
+        "loss": sum(progress.recent) / max(1, len(progress.recent)),
+        "held_out_loss": losses[0] if losses else None,
+        "accuracies": [
+            {key: one[key] for key in ("set", "split", "problems", "accuracy", "low", "high")}
+            for one in found
+            if one["phase"] == "evaluate"
+        ],
+        "command": command or again,
+        "version": __version__,
+    }

@@ -10,24 +10,66 @@ from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.line import LineSettings
 from llama_o1.format.marks import MarkSettings
 from llama_o1.learn.settings import ColdstartSettings, LoraSettings, NewModelSettings
+from llama_o1.records import RecordColumns
 from llama_o1.tasks.mixture import ProblemSet
 
 
 @dataclass(frozen=True)
+class SftEvaluation:
+    """What is looked at before, while it goes and after; without problems and `data` nothing is."""
+
+    problems: tuple[ProblemSet, ...] = ()
+    """Held-out problem sets, answered greedily: those of dev while it goes, those of `split` at the end."""
+    split: Literal["dev", "test"] = "test"
+    every: int = 500
+    """Steps between evaluations."""
+    lines: int = 128
+    """Held-out lines of worked problems whose loss is looked at; of a file it is the `holdout`."""
+    path_budget: int = 128
+    """Thinking tokens of one answer."""
+    max_text: int = 64
+    """Of one thought."""
+    max_answer: int = 32
+    """Of one conclusion."""
+
+    def __post_init__(self) -> None:
+        """Refuse evaluations that never come."""
+        for name, least in (("every", 1), ("lines", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"evaluation.{name} must be at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class SftConfig:
-    """A cold start: a model taught to write our thoughts from worked problems."""
+    """Supervised fine-tuning: a model is taught to write our thoughts, or plain text, from solutions."""
 
     out: str = "runs/coldstart"
-    """Folder of the finished model."""
+    """Folder of the finished model, its card, its metrics and its checkpoints."""
+    resume: bool = False
+    """Go on with the fine-tuning in `out` from its last checkpoint."""
+    checkpoint_every: int = 500
+    """Steps; also after the last."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints kept, and the best by accuracy on dev."""
     seed: int = 0
     model: str | None = None
-    """What to start from; null: a new model with a tokenizer of its own."""
+    """What to start from: a folder, a Hugging Face name, or `nano`, the shipped one; null: a new model with a
+    tokenizer of its own."""
     new_model: NewModelSettings = field(default_factory=NewModelSettings)
     """The size of a new model; by default the nano model's."""
     adapter: Literal["none", "lora"] = "none"
     lora: LoraSettings = field(default_factory=LoraSettings)
     problems: tuple[ProblemSet, ...] = (ProblemSet("word", max_steps=3),)
     """Problems with worked solutions."""
+    examples: int | None = None
+    """Learn from a fixed set of so many lines of these problems; null: from ever new ones."""
+    data: str | None = None
+    """Instead of problems a file (.jsonl, .json): OpenLongCoT records, or questions, thinking and answers."""
+    columns: RecordColumns = field(default_factory=RecordColumns)
+    holdout: float = 0.02
+    """Share of the file's questions that is not learned from; its loss is looked at."""
+    skip_bad_lines: bool = False
+    """Count broken records of a file instead of stopping."""
     form: Literal["thoughts", "line"] = "thoughts"
     """`thoughts`: as a tree search writes them; `line`: plain text, as `--search.method line` writes it."""
     line: LineSettings = field(default_factory=LineSettings)
@@ -44,7 +86,7 @@ class SftConfig:
     marks: MarkSettings = field(default_factory=MarkSettings)
     """Control tokens that the model is taught."""
     calculator: bool | None = None
-    """Leave results of `<<48/2=` to the calculator; null: in thoughts, not in lines of plain text."""
+    """Leave results of `<<48/2=` to the calculator; null: in thoughts on worked problems only."""
     vary: float = 0.6
     """Share of stored problems that are told again with other numbers."""
     unsure: float = 0.4
@@ -52,12 +94,22 @@ class SftConfig:
     threads: int = 0
     """CPU threads of torch; 0: as many as there are cores."""
     sft: ColdstartSettings = field(default_factory=ColdstartSettings)
+    evaluation: SftEvaluation = field(default_factory=SftEvaluation)
 
     def __post_init__(self) -> None:
         """Refuse shares outside [0, 1] and a cold start without a budget."""
-        for name in ("vary", "unsure"):
+        for name in ("vary", "unsure", "holdout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        for name in ("checkpoint_every", "keep_checkpoints", "examples"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ConfigError(f"{name} must be at least 1, got {count}")
+        if self.sft.epochs is not None and self.data is None and self.examples is None:
+            raise ConfigError(
+                f"sft.epochs is {self.sft.epochs}, but worked problems are ever new; give examples, the "
+                "lines of an epoch, or a file by data"
+            )
         if self.budget_step is not None and self.budget_step < 1:
             raise ConfigError(f"budget_step must be at least 1, got {self.budget_step}")
         if not self.budgets:
@@ -65,3 +117,10 @@ class SftConfig:
         BudgetPlan(min(self.budgets), (), self.marks)
         if not self.problems:
             raise ConfigError("problems must name at least one problem set, got none")
+
+    @property
+    def calculates(self) -> bool:
+        """Whether results of `<<48/2=` are the calculator's."""
+        if self.calculator is None:
+            return self.form == "thoughts" and self.data is None
+        return self.calculator

@@ -16,7 +16,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from llama_o1.errors import RunError
 from llama_o1.faults import reach
-from llama_o1.learn.trainer import Learner
+from llama_o1.learn.model import CausalLM
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +39,40 @@ OPTIMIZER, GENERATORS, ADAPTER = (
 FORMAT = 1
 
 
+class Trained(Protocol):
+    """A model with its optimizer: what a checkpoint is of."""
+
+    @property
+    def model(self) -> CausalLM:
+        """Trained in place."""
+        ...
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps so far."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Of one forward pass."""
+        ...
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The optimizer's tensors by name."""
+        ...
+
+    def load_optimizer_state(
+        self, tensors: Mapping[str, Tensor], num_steps: int, max_tokens: int | None = None
+    ) -> None:
+        """Take up what `optimizer_state` gave."""
+        ...
+
+
 def save_checkpoint(
     folder: Path,
     step: int,
     *,
-    learner: Learner,
+    learner: Trained,
     tokenizer: PreTrainedTokenizerBase,
     state: Mapping[str, Any],
     keep: int = 3,
@@ -131,7 +160,7 @@ def checkpoint_at(folder: Path, step: int) -> Path | None:
     return path if _fault(path) is None else None
 
 
-def load_checkpoint(path: Path, learner: Learner) -> dict[str, Any]:
+def load_checkpoint(path: Path, learner: Trained) -> dict[str, Any]:
     """Put weights, optimizer, counters and torch's generators back in place; the caller's state is returned.
 
     The learner's model stays the same object. RunError for a checkpoint that is damaged or of another model.
@@ -175,7 +204,7 @@ def _score(path: Path) -> float | None:
 
 
 def _write_parts(
-    folder: Path, learner: Learner, tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any]
+    folder: Path, learner: Trained, tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any]
 ) -> None:
     if isinstance(learner.model, PeftModel):
         # The trained rows are part of the adapter; "auto" would ask the hub about the base model.
@@ -195,7 +224,7 @@ def _write_parts(
     reach("checkpoint: state written")
 
 
-def _load_weights(path: Path, learner: Learner) -> None:
+def _load_weights(path: Path, learner: Trained) -> None:
     model = learner.model
     if (path / ADAPTER).exists() != isinstance(model, PeftModel):
         held = "a LoRA adapter" if (path / ADAPTER).exists() else "all weights"

@@ -1,103 +1,106 @@
-"""Cold start: supervised fine-tuning on written lines of thought.
+"""Tuner: supervised fine-tuning on lines, one optimizer step after another.
 
 Blind to how the lines were made: it sees token ids and how much each of them counts in the loss.
 """
 
-import logging
-import math
-import random
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from llama_o1.errors import RunError
+from llama_o1.learn.model import CausalLM
+from llama_o1.learn.optimizer import take_tensors, tensors_of
+from llama_o1.learn.rows import Line, passes
 from llama_o1.learn.settings import ColdstartSettings
 
-log = logging.getLogger(__name__)
 
-ROUND = 32  # lengths are padded to multiples, so that memory is used again from step to step
-POOL = 512  # lines sorted by length together, so that padding stays small
+class Tuner:
+    """A model that is fine-tuned in place, and its optimizer."""
 
+    def __init__(self, model: CausalLM, settings: ColdstartSettings, *, pad_id: int, steps: int) -> None:
+        """`steps`: of the whole fine-tuning, on which the learning rate depends."""
+        self.model = model
+        self.num_steps = 0
+        self.max_tokens = settings.batch_tokens
+        self._settings, self._pad_id, self._steps = settings, pad_id, steps
+        self._trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._optimizer = torch.optim.AdamW(
+            list(self._trainable.values()),
+            settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
 
-def fine_tune(
-    model: torch.nn.Module,
-    lines: Iterator[tuple[Sequence[int], Sequence[float]]],
-    settings: ColdstartSettings,
-    *,
-    pad_id: int,
-    seed: int,
-    on_step: Callable[[int, float, int], None],
-) -> None:
-    """Train the model in place, on a GPU where there is one; `on_step(step, loss, tokens)` after every step.
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return self._settings.learning_rate * self._settings.rate(self.num_steps, self._steps)
 
-    Loss: cross-entropy of the tokens whose weight is above 0, times the weight, over their number; so a
-    weight does not change what the others count. AdamW, linear warm-up, cosine to a tenth.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
-    model.train()
-    for step, (ids, weights) in enumerate(
-        islice(_batches(lines, settings.batch_tokens, pad_id, seed), settings.steps)
-    ):
-        loss = _loss(model, ids.to(device), weights.to(device), bf16=settings.bf16)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        on_step(step, float(loss.detach()), ids.numel())
-    model.eval()
+    def step(self, lines: Sequence[Line]) -> tuple[float, int]:
+        """Learn once from these lines; their loss before that, and the tokens it took, padding included.
 
+        Loss: cross-entropy of the tokens whose weight is above 0, times the weight, over their number; so a
+        weight does not change what the others count. RunError when it is not finite.
+        """
+        made = passes(lines, self._settings, self._pad_id)
+        counts = [int((weights[:, 1:] > 0).sum()) for _, weights in made]
+        self._optimizer.zero_grad(set_to_none=True)
+        self.model.train()
+        loss = 0.0
+        for (ids, weights), count in zip(made, counts, strict=True):
+            if count:
+                part = self._loss(ids, weights) * (count / sum(counts))
+                part.backward()
+                loss += float(part.detach())
+        self.model.eval()
+        self._check_finite(loss)
+        torch.nn.utils.clip_grad_norm_(list(self._trainable.values()), self._settings.max_grad_norm)
+        self._optimizer.param_groups[0]["lr"] = self.learning_rate
+        self._optimizer.step()
+        self.num_steps += 1
+        return loss, sum(ids.numel() for ids, _ in made)
 
-def _rate(step: int, settings: ColdstartSettings) -> float:
-    if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
-    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, progress)))
+    @torch.no_grad()
+    def loss(self, lines: Sequence[Line]) -> float:
+        """Mean loss over the tokens of held-out lines that count, each by its weight."""
+        total, counted = 0.0, 0
+        for line in sorted(lines, key=lambda line: len(line[0])):
+            for ids, weights in passes([line], self._settings, self._pad_id):
+                here = int((weights[:, 1:] > 0).sum())
+                if here:
+                    total += here * float(self._loss(ids, weights))
+                    counted += here
+        return total / max(1, counted)
 
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """AdamW's tensors under `parameter/name`."""
+        return tensors_of(self._optimizer, self._trainable)
 
-def _loss(
-    model: torch.nn.Module,
-    ids: Int[Tensor, "batch seq"],
-    weights: Float[Tensor, "batch seq"],
-    *,
-    bf16: bool,
-) -> Tensor:
-    with torch.autocast("cpu" if ids.device.type == "cpu" else "cuda", torch.bfloat16, enabled=bf16):
-        # Padding is on the right, where a causal model never looks from a real token.
-        logits = model(input_ids=ids, use_cache=False).logits
-    wanted = weights[:, 1:] > 0
-    counts = weights[:, 1:][wanted]
-    predicted, tokens = logits[:, :-1][wanted].float(), ids[:, 1:][wanted]
-    if bool((counts == 1).all()):
-        return functional.cross_entropy(predicted, tokens)
-    return (counts * functional.cross_entropy(predicted, tokens, reduction="none")).mean()
+    def load_optimizer_state(
+        self, tensors: Mapping[str, Tensor], num_steps: int, max_tokens: int | None = None
+    ) -> None:
+        """Take up what `optimizer_state` gave after num_steps steps; RunError when it is another model's."""
+        take_tensors(self._optimizer, self._trainable, tensors)
+        self.num_steps = num_steps
 
+    def _loss(self, ids: Int[Tensor, "batch seq"], weights: Float[Tensor, "batch seq"]) -> Tensor:
+        device = self.model.device
+        ids, weights = ids.to(device), weights.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._settings.bf16):
+            logits = self.model(input_ids=ids, use_cache=False).logits
+        wanted = weights[:, 1:] > 0
+        counts = weights[:, 1:][wanted]
+        predicted, tokens = logits[:, :-1][wanted].float(), ids[:, 1:][wanted]
+        if bool((counts == 1).all()):
+            return functional.cross_entropy(predicted, tokens)
+        return (counts * functional.cross_entropy(predicted, tokens, reduction="none")).mean()
 
-def _batches(
-    lines: Iterator[tuple[Sequence[int], Sequence[float]]], batch_tokens: int, pad_id: int, seed: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Padded batches of lines of like length, in a seeded order."""
-    rng = random.Random(seed)
-    while pool := sorted(islice(lines, POOL), key=lambda line: len(line[0])):
-        batches: list[list[tuple[Sequence[int], Sequence[float]]]] = [[]]
-        for line in pool:
-            if batches[-1] and (len(batches[-1]) + 1) * len(line[0]) > batch_tokens:
-                batches.append([])
-            batches[-1].append(line)
-        rng.shuffle(batches)
-        for batch in batches:
-            longest = -(-max(len(ids) for ids, _ in batch) // ROUND) * ROUND
-            ids = torch.full((len(batch), longest), pad_id)
-            weights = torch.zeros((len(batch), longest))
-            for row, (line_ids, line_weights) in enumerate(batch):
-                ids[row, : len(line_ids)] = torch.tensor(line_ids)
-                weights[row, : len(line_weights)] = torch.tensor(line_weights)
-            yield ids, weights
+    def _check_finite(self, loss: float) -> None:
+        if not torch.isfinite(torch.tensor(loss)):
+            raise RunError(
+                f"step {self.num_steps + 1}: the loss is {loss}, so the step was not taken; lower "
+                "sft.learning_rate and go on from the last checkpoint by `--resume true`"
+            )

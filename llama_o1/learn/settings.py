@@ -124,13 +124,24 @@ class NewModelSettings:
 
 @dataclass(frozen=True)
 class ColdstartSettings:
-    """Supervised fine-tuning on lines of thought: AdamW, linear warm-up, cosine to a tenth."""
+    """Supervised fine-tuning on lines: AdamW, linear warm-up, then a cosine."""
 
     steps: int = 2000
+    epochs: int | None = None
+    """Instead of steps: passes over a fixed set of lines (`data`, or `examples` worked problems)."""
     batch_tokens: int = 8192
     """Of one step, each line counted as long as the longest, before that is rounded up."""
+    batch_lines: int | None = None
+    """Lines of one step (s1: 16), in passes of at most batch_tokens; null: one pass, as full as it may be."""
+    max_length: int | None = None
+    """Tokens of a line, the rest is cut off (s1's block size); null: whole lines."""
     learning_rate: float = 2e-3
     warmup_steps: int = 100
+    warmup_share: float | None = None
+    """Instead of warmup_steps: share of the steps (s1: 0.05)."""
+    last_rate: float = 0.1
+    """Share of the learning rate that the cosine comes down to (s1: 0)."""
+    betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.05
     max_grad_norm: float = 1.0
     bf16: bool = True
@@ -142,8 +153,27 @@ class ColdstartSettings:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_tokens", "learning_rate", "max_grad_norm"):
             _require(getattr(self, name) > 0, f"sft.{name}", "above 0", getattr(self, name))
-        weight = self.special_token_weight
-        _require(_finite(weight) and weight >= 0, "sft.special_token_weight", "at least 0", weight)
+        for name, least in (("epochs", 1), ("batch_lines", 1), ("max_length", 2)):
+            count = getattr(self, name)
+            _require(count is None or count >= least, f"sft.{name}", f"at least {least}, or null", count)
+        _require(self.warmup_steps >= 0, "sft.warmup_steps", "at least 0", self.warmup_steps)
+        for name in ("warmup_share", "last_rate"):
+            share = getattr(self, name)
+            _require(share is None or 0 <= share <= 1, f"sft.{name}", "in [0, 1]", share)
+        _require(all(0 <= b < 1 for b in self.betas), "sft.betas", "two numbers in [0, 1)", self.betas)
+        for name in ("special_token_weight", "weight_decay"):
+            weight = getattr(self, name)
+            _require(_finite(weight) and weight >= 0, f"sft.{name}", "at least 0", weight)
+
+    def rate(self, step: int, steps: int) -> float:
+        """Share of the learning rate at a step, counted from 0, of so many."""
+        share = self.warmup_share
+        warmup = self.warmup_steps if share is None else math.ceil(share * steps)
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = (step - warmup) / max(1, steps - warmup)
+        half = (1 - self.last_rate) / 2
+        return self.last_rate + half * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def _finite(number: float) -> bool:

@@ -37,6 +37,7 @@ from llama_o1.learn.loss import (
     value_of,
 )
 from llama_o1.learn.model import CausalLM
+from llama_o1.learn.optimizer import take_tensors, tensors_of
 from llama_o1.learn.pack import Batch, Group
 from llama_o1.learn.settings import LearnerSettings
 from llama_o1.learn.share import share_of, sum_gradients, sum_up
@@ -150,11 +151,7 @@ class Learner:
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """AdamW's tensors under `parameter/name`; empty before the first step."""
-        return {
-            f"{name}/{key}": tensor
-            for name, parameter in self._trainable.items()
-            for key, tensor in self._optimizer.state.get(parameter, {}).items()
-        }
+        return tensors_of(self._optimizer, self._trainable)
 
     def load_optimizer_state(
         self, tensors: Mapping[str, Tensor], num_steps: int, max_tokens: int | None = None
@@ -163,18 +160,7 @@ class Learner:
 
         RunError when it is another model's.
         """
-        found: dict[str, dict[str, Tensor]] = {}
-        for place, tensor in tensors.items():
-            name, _, key = place.rpartition("/")
-            parameter = self._trainable.get(name)
-            if parameter is None or (tensor.ndim and tensor.shape != parameter.shape):
-                raise RunError(
-                    f"the optimizer state of {name} does not fit this model; resume with the run's model"
-                )
-            device = parameter.device if tensor.ndim else "cpu"  # AdamW counts its steps on the CPU
-            found.setdefault(name, {})[key] = tensor.to(device, copy=True)
-        self._optimizer.state.clear()
-        self._optimizer.state.update({self._trainable[name]: state for name, state in found.items()})
+        take_tensors(self._optimizer, self._trainable, tensors)
         self.num_steps = num_steps
         self.max_tokens = min(self.settings.max_tokens_per_forward, max_tokens or sys.maxsize)
 
