@@ -10,7 +10,7 @@ from small_run import write_run
 from llama_o1.cli import main
 from llama_o1.errors import ConfigError, RecordError
 from llama_o1.format.thoughts import Rating, Thought, parse, render
-from llama_o1.learn.model import Loaded
+from llama_o1.learn.model import Loaded, load_model
 from llama_o1.learn.settings import ColdstartSettings
 from llama_o1.lines import material_of
 from llama_o1.records import RecordColumns, lines_of, read_records
@@ -116,6 +116,31 @@ def test_our_trees_become_records_and_are_read_back_with_the_same_texts(tmp_path
             rated = [None if n["value"] is None else Rating.of(n["value"]) for n in tree["nodes"]]
             assert [t.rating for t in record] == rated
             assert parse(render(record)) == record
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+def test_records_are_learned_by_all_weights_or_by_an_adapter(tiny_model, tmp_path, capsys, adapter):
+    run, records, out = write_run(tmp_path / "run"), tmp_path / "records.jsonl", tmp_path / "model"
+    assert main(["inspect", str(run), "--export", "openlongcot", str(records)]) == 0
+    records.write_text(records.read_text(encoding="utf-8") + "broken\n", encoding="utf-8")
+    arguments = [
+        "sft",
+        "--model",
+        str(tiny_model),
+        "--data",
+        str(records),
+        "--out",
+        str(out),
+        "--holdout",
+        "0",
+    ]
+    quick = ["--sft.epochs", "4", "--sft.batch_lines", "2", "--sft.bf16", "false", "--threads", "1"]
+    assert main([*arguments, *quick, "--adapter", adapter]) == 2
+    assert f"{records}, line 3: no JSON object or text; mend it" in capsys.readouterr().err
+    assert main([*arguments, *quick, "--adapter", adapter, "--skip_bad_lines", "true"]) == 0
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [one["step"] for one in metrics] == [12]  # 5 lines of the two trees, 3 steps an epoch
+    assert load_model(out).model.config.vocab_size
 
 
 def test_a_tree_that_no_record_can_hold_is_left_out_and_named(tmp_path, capsys):

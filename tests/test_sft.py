@@ -160,3 +160,28 @@ def test_a_stop_by_ctrl_c_says_how_to_go_on(tiny_model, tmp_path, capsys, monkey
     assert (
         "go on from the last checkpoint by the same command with `--resume true`" in capsys.readouterr().err
     )
+
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+@pytest.mark.parametrize(("more", "length"), [([], 1024), (["--sft.max_length", "64"], 64)])
+def test_the_recipe_of_s1_runs_and_its_ablation_is_one_override(tiny_model, tmp_path, capsys, more, length):
+    held = '[{"name": "word", "max_steps": 1, "limit": 2}]'
+    arguments = [
+        "--config",
+        str(CONFIGS / "s1.yaml"),
+        "--model",
+        str(tiny_model),
+        "--out",
+        str(tmp_path / "s1"),
+    ]
+    few = ["--problems", "svamp", "--examples", "7", "--sft.epochs", "2", "--sft.batch_lines", "3"]
+    look = ["--evaluation.problems", held, "--evaluation.path_budget", "16", "--evaluation.lines", "2"]
+    assert main(["sft", *arguments, *few, *look, "--threads", "1", *more]) == 0
+    card = json.loads((tmp_path / "s1" / "card.json").read_text(encoding="utf-8"))
+    settings = yaml.safe_load((tmp_path / "s1" / "sft.yaml").read_text(encoding="utf-8"))["sft"]
+    assert card["steps"] == 2 * 3  # 3, 3 and 1 of 7 lines, twice
+    assert settings["max_length"] == length
+    assert (settings["last_rate"], settings["warmup_share"], settings["weight_decay"]) == (0.0, 0.05, 1e-4)
+    assert settings["betas"] == [0.9, 0.95]
