@@ -46,6 +46,7 @@ QUESTION = Problem(id="asked", question="What is 1 + 1?", answer="", source="ask
 def config(tiny_model, tmp_path):
     return RunConfig(
         run_dir=str(tmp_path / "run"),
+        report=False,
         iterations=ITERATIONS,
         problems_per_iteration=3,
         steps_per_iteration=1,

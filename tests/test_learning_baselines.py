@@ -38,6 +38,7 @@ def config(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "graded", lambda problem: lambda text: Grade(text, float(len(text) % 2)))
     return RunConfig(
         run_dir=str(tmp_path / "run"),
+        report=False,
         iterations=100,
         max_tokens=MAX_TOKENS,
         problems_per_iteration=2,

@@ -24,6 +24,7 @@ from llama_o1.tasks.mixture import ProblemSet
 def config_of(model, folder, **over):
     fields = {
         "run_dir": str(folder),
+        "report": False,
         "iterations": 2,
         "problems_per_iteration": 3,
         "steps_per_iteration": 1,
