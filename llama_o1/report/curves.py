@@ -142,7 +142,9 @@ def _reliability(run: RunRecord) -> Chart:
         lines = [_bins(line, f"iteration {step}") for step, line in ends.items()]
         if lines:
             panels.append(Panel(method, lines, 1, is_reliability=True))
-    words = "Share of thoughts that came out right, by value in ten bins; bars: how many of 100 lie in a bin."
+    words = (
+        "Share of thoughts that came out right, by value in ten bins; bars: the share of thoughts in a bin."
+    )
     return Chart("reliability", "Reliability", words, panels)
 
 

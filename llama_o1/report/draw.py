@@ -71,6 +71,9 @@ def _panel(axes: Any, panel: Panel, labels: list[str]) -> None:
     axes.set_xlabel("value" if panel.is_reliability else "iteration", fontsize=8)
     if not panel.is_reliability:
         axes.xaxis.get_major_locator().set_params(integer=True)
+        iterations = {at for line in panel.lines for at in line.x}
+        if len(iterations) == 1:
+            axes.set_xlim(min(iterations) - 1, max(iterations) + 1)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 

@@ -30,7 +30,6 @@ from llama_o1.report.table import (
 )
 
 _TEXTS = ("run", "seed", "method", "set", "setting", "thoughts")  # columns that hold no figures
-_BROAD = 3  # panels from which a picture takes a line of its own
 
 _LABEL = (
     "What came of a thought: of a conclusion its grade; of a thought before it the share of right ones among "
@@ -153,7 +152,7 @@ def _differences(found: Sequence[Group]) -> list[str]:
 def _figure(picture: Picture) -> str:
     chart = picture.chart
     source = "data:image/png;base64," + base64.b64encode(picture.png).decode()
-    kind = ' class="broad"' if len(chart.panels) >= _BROAD else ""
+    kind = {1: "", 2: ' class="two"'}.get(len(chart.panels), ' class="broad"')
     title, words = html.escape(chart.title), html.escape(chart.words)
     return (
         f'<figure{kind} id="{html.escape(chart.name)}"><h3>{title}</h3>'
