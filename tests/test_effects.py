@@ -62,6 +62,7 @@ def test_what_changes_nothing_is_not_told_apart(result):
     assert (row["difference"], row["low"], row["high"], row["p"]) == (0, 0, 0, 1)
     assert row["verdict"] == "not told apart"
     assert verdict(-0.2, -0.1) == "costs"
+    assert verdict(1e-17, 0.2) == verdict(-0.2, -1e-17) == "not told apart"
 
 
 def test_with_several_seeds_a_problem_counts_by_its_mean():

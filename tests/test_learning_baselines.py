@@ -22,6 +22,7 @@ from llama_o1.faults import on_reach
 from llama_o1.learn.settings import LearnerSettings
 from llama_o1.play.expand import Grade, ThoughtSettings
 from llama_o1.play.methods import MethodSettings
+from llama_o1.sft_config import SftConfig
 from llama_o1.tasks.mixture import ProblemSet
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -147,3 +148,16 @@ def test_a_baseline_changes_of_the_nano_run_what_it_says_and_nothing_else(name):
     assert found == replace(nano, **flat, **parts)
     assert found != nano
     assert found.evaluation == nano.evaluation
+
+
+def test_the_control_is_the_cold_start_with_other_lines_from_the_shipped_model_on():
+    def read(*names):
+        files = [part for n in names for part in ("--config", str(CONFIGS / f"{n}.yaml"))]
+        return build(SftConfig, parse(parser_of("sft", "", SftConfig), files))
+
+    start, control = read("nano_coldstart"), read("nano_coldstart", "nano_control")
+    assert control.problems == start.problems
+    assert control.seed != start.seed
+    assert (start.model, (CONFIGS.parent / control.model / "config.json").exists()) == (None, True)
+    same = replace(start.sft, steps=control.sft.steps, warmup_steps=control.sft.warmup_steps)
+    assert control.sft == same

@@ -75,7 +75,8 @@ def _effect(with_it: Cells, without: Cells, weights: Floats) -> dict[str, Any]:
 
 def verdict(low: float, high: float) -> str:
     """What an interval of accuracy with a part less accuracy without it says."""
-    return "pays" if low > 0 else "costs" if high < 0 else "not told apart"
+    least = 1e-9  # ends that are 0 but for rounding tell nothing
+    return "pays" if low > least else "costs" if high < -least else "not told apart"
 
 
 def figures_of(
