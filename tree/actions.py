@@ -68,6 +68,10 @@ def refining(then: ActionDraw) -> ActionDraw:
     """Self-Refine (SR-MCTS, LLaMA-Berry): a whole solution is criticised, then written anew.
 
     What stands inside of a solution, and what a path without thinking left may still say, is drawn by `then`.
+
+    Differences from the paper (section 3.2): a child is selected by PUCT, not UCT; the value of a solution is
+    the model's own, frozen when it was written, and all below it back up to W / N, where the paper mixes
+    0.1 of each child in; comparisons rank once, when the search is over (pairwise.py), where they value.
     """
     following = {MetaAction.CONCLUDE: MetaAction.CRITIC, MetaAction.CRITIC: MetaAction.REFINE}
 
