@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from itertools import chain, islice
@@ -15,6 +15,7 @@ from llama_o1 import assemble
 from llama_o1.config import RunConfig
 from llama_o1.crew import Crew
 from llama_o1.errors import RunError
+from llama_o1.examine import examine, held_out
 from llama_o1.faults import reach
 from llama_o1.learn.checkpoint import (
     latest_checkpoint,
@@ -25,10 +26,10 @@ from llama_o1.learn.checkpoint import (
 )
 from llama_o1.learn.guards import NotFiniteError
 from llama_o1.learn.trainer import Learner
+from llama_o1.learnable import check_learnable
 from llama_o1.learning import Played, keep_stopped, learn, tree_by_tree
-from llama_o1.measure.evaluate import evaluate, graded
-from llama_o1.measure.summary import Looked, summarise
-from llama_o1.measure.values import value_figures
+from llama_o1.measure.evaluate import graded
+from llama_o1.measure.summary import summarise
 from llama_o1.play.collect import collect
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.reward import budget_figures, budget_row, rewards
@@ -58,12 +59,7 @@ class Run:
         self.config, self.clock = config, Clock()
         check_folder(config)
         check_installed(config.trackers)
-        check_line(config)
-        if config.search.tree.likeliest_first:
-            raise RunError(
-                "search.tree.likeliest_first makes thoughts that are no draws of the policy, from which it "
-                "cannot learn; leave it to search and eval"
-            )
+        check_learnable(config)
         self.held_out = held_out(config)
         for wanted in config.problems:
             select(replace(wanted, limit=1), "train", config.columns, config.skip_bad_lines)
@@ -317,61 +313,9 @@ class Run:
         reach("engine: weights changed")
 
     def _evaluate(self, when: str, *, with_search: bool) -> None:
-        """Score the held-out problems: greedy lines always, the tree search when asked for."""
-        if self.config.search.method == "line":
-            greedy = replace(self.config.search, num_lines=1)
-        else:
-            greedy = replace(self.config.search, method="greedy", actions="model")
-        self._evaluate_method(when, "greedy", self.held_out, greedy, temperature=0.0)
-        limit = self.config.evaluation.search
-        if with_search and limit:
-            fewer = {name: held[:limit] for name, held in self.held_out.items()}
-            temperature = self.config.thoughts.temperature
-            self._evaluate_method(when, "search", fewer, self.config.search, temperature)
-
-    def _evaluate_method(
-        self,
-        when: str,
-        name: str,
-        sets: Mapping[str, Sequence[Problem]],
-        settings: MethodSettings,
-        temperature: float,
-    ) -> None:
-        iteration = self.progress.iteration
-        rates = Rates(self.system.engine)
-        trees = bar(sum(map(len, sets.values())), f"evaluate {name}", "problem", position=1)
-
-        def on_tree(_: int, tree: Tree) -> None:
-            rates.add(tree)
-            trees.set_postfix(rates.shown, refresh=False)
-            trees.update()
-
-        scores = evaluate(
-            self.system.engine,
-            sets,
-            assemble.expander(self.system, replace(self.config.thoughts, temperature=temperature)),
-            settings,
-            self.progress.transitions,
-            weighting=settings.weighting,
-            seed=self.config.seed,
-            on_tree=on_tree,
+        examine(
+            self.system, self.config, self.held_out, self.progress, when, self._log, with_search=with_search
         )
-        trees.close()
-        numbers, line = rates.numbers, rates.line
-        for set_name, score in scores.items():
-            looked = Looked(when, iteration, name, set_name, score.correct, score.tokens)
-            self.progress.history.looks.append(looked)
-            accuracy = score.accuracy
-            self._log(
-                version=iteration, phase="evaluate", method=name, set=set_name,
-                accuracy=accuracy.mean, low=accuracy.low, high=accuracy.high,
-                problems=len(score.correct), tokens=score.tokens, nodes=score.nodes,
-            )  # fmt: skip
-        believed = value_figures([score.rated for score in scores.values()], self.config.seed)
-        self._log(version=iteration, phase="evaluate_values", method=name, **believed)
-        self._log(version=iteration, phase="evaluate_engine", method=name, **numbers)
-        shown = ", ".join(f"{set_name} {100 * s.accuracy.mean:.1f} %" for set_name, s in scores.items())
-        log.info("held-out accuracy %s training, %s: %s (%s)", when, name, shown, line)
 
     def _checkpoint(self) -> None:
         reach("replay: before mark")
@@ -401,33 +345,3 @@ class Run:
         text = summarise(self.progress.history, self.folder.path, len(self.replay), values)
         write_whole(self.folder.report / "summary.md", text + "\n")
         return text
-
-
-def check_line(config: RunConfig) -> None:
-    """RunError where plain lines are asked for and what they have not, ratings, is to be learned from."""
-    if config.search.method != "line":
-        return
-    wanted = {
-        "learner.value_weight": (config.learner.value_weight, "0", config.learner.value_weight == 0),
-        "teach.advantage": (
-            config.teach.advantage,
-            "one that compares lines, as group",
-            config.teach.advantage not in ("tree", "gae"),
-        ),
-        "search.num_lines": (config.search.most_lines, "at least 2", config.search.most_lines >= 2),
-    }  # fmt: skip
-    for name, (found, expected, fits) in wanted.items():
-        if not fits:
-            raise RunError(
-                f"search.method line writes no ratings and learns from lines that compete: {name} must be "
-                f"{expected}, got {found}"
-            )
-
-
-def held_out(config: RunConfig) -> dict[str, list[Problem]]:
-    """The held-out problems of each set, at most its limit."""
-    look = config.evaluation
-    return {
-        wanted.label: select(wanted, look.split, config.columns, config.skip_bad_lines)
-        for wanted in look.problems
-    }
