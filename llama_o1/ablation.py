@@ -42,7 +42,7 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
         expander.limits(config.budget)
         held = fitting_of(sets, expander)
         ids = {name: list(problems) for name, problems in held.sets.items()}
-        settings = {**config.resolved(), "weights": fingerprint(system.loaded.model)}
+        settings = {**config.resolved(), "weights": fingerprint(system.loaded)}
         with Ledger(folder, settings, FREE) as ledger, logging_redirect_tqdm():
             check_same_problems(ledger, _keys(config, config.names(), ids), held.sets)
             for name in config.names():

@@ -59,6 +59,7 @@ def answer(config: RunConfig, problems: Sequence[Problem], *, run: Path | None) 
         seed=config.seed,
         temperature=config.thoughts.temperature,
         marks=config.thoughts.marks,
+        new_value_head=run is not None,
     )
     with opened as system:
         if run is not None:
@@ -122,8 +123,9 @@ def _learned(run: Path, system: assemble.System, config: RunConfig) -> Transitio
     if checkpoint is None:
         raise RunError(f"{run} has no whole checkpoint yet; let the run finish an iteration")
     loaded = system.loaded
+    settings = replace(config.learner, kl_weight=0.0)
     learner = Learner(
-        loaded.model, loaded.special, replace(config.learner, kl_weight=0.0), pad_id=loaded.pad_id
+        loaded.model, loaded.special, settings, pad_id=loaded.pad_id, value_head=loaded.value_head
     )
     state = load_checkpoint(checkpoint, learner)
     assemble.publish(system, state["iteration"])

@@ -61,13 +61,21 @@ def assemble(
     seed: int = 0,
     temperature: float = 1.0,
     marks: MarkSettings | None = None,
+    new_value_head: bool = False,
 ) -> System:
     """Load the model and open the engine on it; ModelError or EngineError when one cannot be had.
 
     `temperature` is what will be sampled at: a server may not be able to tell log-probs of it. Servers go on
-    with the weights they were started with until `publish`.
+    with the weights they were started with until `publish`. With `new_value_head` a model whose values are to
+    come from a head, and has none, is given one that knows nothing yet.
     """
-    source, loaded = _source(model), load(model, seed=seed, marks=marks)
+    if model.value == "head" and engine.name != "local":
+        raise ConfigError(
+            f"model.value head needs engine.name local, got {engine.name}, which shows no hidden states; set "
+            "model.value rating or engine.name local"
+        )
+    source = _source(model)
+    loaded = load(model, seed=seed, marks=marks, new_value_head=new_value_head)
     weights = PublishedWeights()
     try:
         made = _open(engine, loaded, source, weights, temperature)
@@ -79,11 +87,13 @@ def assemble(
 
 def around(loaded: Loaded, *, threads: int) -> System:
     """A local engine on a model that something else trains, whose weights it shares."""
-    engine = LocalEngine(loaded.model, threads=threads)
+    engine = LocalEngine(loaded.model, threads=threads, value_head=loaded.value_head)
     return System(loaded, engine, Codec(loaded.tokenizer, loaded.special), PublishedWeights())
 
 
-def load(model: ModelSettings, *, seed: int, marks: MarkSettings | None) -> Loaded:
+def load(
+    model: ModelSettings, *, seed: int, marks: MarkSettings | None, new_value_head: bool = True
+) -> Loaded:
     """The model that the settings name, ready to learn."""
     return load_model(
         _source(model),
@@ -91,6 +101,8 @@ def load(model: ModelSettings, *, seed: int, marks: MarkSettings | None) -> Load
         freeze_embeddings=model.freeze_embeddings,
         seed=seed,
         marks=marks,
+        value=model.value,
+        new_value_head=new_value_head,
     )
 
 
@@ -209,6 +221,8 @@ def _open(
         )
     if torch.cuda.is_available():
         torch.nn.Module.to(loaded.model, "cuda")
+        if loaded.value_head is not None:
+            loaded.value_head.to("cuda")
     cache_mb = LOCAL_CACHE_MB if settings.cache_mb is None else settings.cache_mb
     return LocalEngine(
         loaded.model,
@@ -217,6 +231,7 @@ def _open(
         cache_bytes=cache_mb << 20,
         threads=settings.threads,
         dtype=None if settings.dtype is None else DTYPES[settings.dtype],
+        value_head=loaded.value_head,
     )
 
 

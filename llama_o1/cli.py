@@ -15,6 +15,8 @@ usage: llama-o1 COMMAND [--config FILE] [--NAME VALUE ...]
 
   train    self-play: search problems, learn from the trees, search again
              llama-o1 train --config configs/nano.yaml
+  rounds   self-training as AlphaMath: search, keep right and wrong paths, fine-tune policy and value
+             llama-o1 rounds --config configs/alphamath.yaml
   search   solve a problem with a tree search, within a budget of tokens
              llama-o1 search --config configs/nano.yaml --problem "..." --html tree.html
   eval     compare search methods at equal tokens, with intervals and a picture
@@ -97,8 +99,8 @@ def _refuse(message: str) -> int:
 
 
 COMMANDS = (
-    "train", "search", "eval", "inspect", "report", "init", "sft", "prefer", "verify", "grade", "curate",
-    "export", "bench", "pool",
+    "train", "rounds", "search", "eval", "inspect", "report", "init", "sft", "prefer", "verify", "grade",
+    "curate", "export", "bench", "pool",
 )  # fmt: skip
 FUNCTIONS = {"eval": "evaluate"}  # where a command has the name of one of Python's own functions
 # Of commands that have a file of their own.
@@ -113,6 +115,7 @@ _HOW_TO_GO_ON = {
     "curate": "; no answer of a solver is lost: go on by the same command",
     "train": "; nothing acknowledged is lost: go on by the same command with `--resume true`",
     "sft": "; go on from the last checkpoint by the same command with `--resume true`",
+    "rounds": "; nothing acknowledged is lost: go on by the same command with `--resume true`",
     "eval": "; no finished trial is lost: go on by the same command",
 }
 

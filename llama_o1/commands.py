@@ -25,7 +25,25 @@ def train(arguments: list[str]) -> int:
     from llama_o1.config import RunConfig
 
     parser = parser_of("train", "Self-play: search problems, learn from the trees, search again.", RunConfig)
+    return _train(build(RunConfig, parse(parser, arguments)))
+
+
+def rounds(arguments: list[str]) -> int:
+    """`llama-o1 rounds`: self-training on paths, as AlphaMath."""
+    from llama_o1.config import RunConfig
+
+    words = "Rounds of self-training: search, keep right and wrong paths, fine-tune policy and value on them."
+    parser = parser_of("rounds", words, RunConfig)
+    parser.set_defaults({"learner.objective": "paths", "model.value": "head"})
     config = build(RunConfig, parse(parser, arguments))
+    if config.learner.objective != "paths":
+        raise ConfigError(
+            f"rounds learn by learner.objective paths, got {config.learner.objective}; use `llama-o1 train`"
+        )
+    return _train(config)
+
+
+def _train(config: RunConfig) -> int:
     from llama_o1.crew import assist, is_assistant
     from llama_o1.loop import Run
 

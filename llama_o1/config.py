@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llama_o1.errors import ConfigError
-from llama_o1.learn.settings import LearnerSettings, LoraSettings
+from llama_o1.learn.settings import LearnerSettings, LoraSettings, PathSettings, ValueSource
 from llama_o1.play.curriculum import CurriculumSettings
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
@@ -32,6 +32,9 @@ class ModelSettings:
     lora: LoraSettings = field(default_factory=LoraSettings)
     freeze_embeddings: bool = False
     """Leave the embeddings as they are, an output head tied to them too; with lora also the tokens' rows."""
+    value: ValueSource = "rating"
+    """Where values are read: logits of the `rating` tokens, or a linear + tanh `head` on the hidden state
+    after a thought, saved beside the weights (AlphaMath). Only the local engine reads a head."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +228,7 @@ class RunConfig:
     teach: TeachSettings = field(default_factory=TeachSettings)
     replay: ReplaySettings = field(default_factory=ReplaySettings)
     learner: LearnerSettings = field(default_factory=LearnerSettings)
+    paths: PathSettings = field(default_factory=PathSettings)
 
     def __post_init__(self) -> None:
         """Refuse counts that make no run."""

@@ -72,7 +72,9 @@ class Crew:
 def assist(config: RunConfig) -> None:
     """Be one of the other processes until the run ends."""
     loaded = assemble.load(config.model, seed=config.seed, marks=config.thoughts.marks)
-    learner = Learner(loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id)
+    learner = Learner(
+        loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id, value_head=loaded.value_head
+    )
     crew = Crew(learner)
     while True:
         order, content = crew.listen()

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from llama_o1 import assemble
 from llama_o1.errors import ProblemError, RunError
+from llama_o1.learn.model import Loaded
 from llama_o1.measure.ablations import AblateConfig
 from llama_o1.measure.budgets import thinking
 from llama_o1.measure.compare import ALL, Plan, compare
@@ -62,7 +62,7 @@ def evaluate_methods(config: EvalConfig) -> dict[str, Any]:
         writers = Writers(config, system)
         fitting = fitting_of(sets, writers)
         plan = plan_of(config, fitting.sets)
-        settings = {**config.resolved(), "weights": fingerprint(system.loaded.model)}
+        settings = {**config.resolved(), "weights": fingerprint(system.loaded)}
         with Ledger(folder, settings, FREE) as ledger, logging_redirect_tqdm():
             check_same_problems(ledger, plan.wanted(), fitting.sets)
             _make_missing(ledger, plan, fitting.sets, config, system, writers)
@@ -193,10 +193,12 @@ def check_same_problems(ledger: Ledger, keys: Iterable[Key], sets: Sets) -> None
             )
 
 
-def fingerprint(model: torch.nn.Module) -> str:
+def fingerprint(loaded: Loaded) -> str:
     """What tells the weights of one model from those of another: a checksum of the head of each tensor."""
-    crc = 0
-    for name, tensor in sorted(model.named_parameters()):
+    crc, named = 0, dict(loaded.model.named_parameters())
+    if loaded.value_head is not None:
+        named |= {f"value_head.{name}": tensor for name, tensor in loaded.value_head.named_parameters()}
+    for name, tensor in sorted(named.items()):
         head = tensor.detach().flatten()[:4096].float().cpu().numpy()
         crc = zlib.crc32(head.tobytes(), zlib.crc32(f"{name} {tuple(tensor.shape)}".encode(), crc))
     return f"{crc:08x}"

@@ -39,7 +39,11 @@ def verify(config: RunConfig, *, nodes: int, steps: int) -> Iterator[dict[str, A
         if count < 1:
             raise ConfigError(f"--{name} must be at least 1, got {count}")
     with assemble.assemble(
-        config.model, config.engine, seed=config.seed, temperature=config.thoughts.temperature
+        config.model,
+        config.engine,
+        seed=config.seed,
+        temperature=config.thoughts.temperature,
+        new_value_head=True,
     ) as system:
         assemble.publish(system, 0)
         experiences = _searched(config, system, nodes)
@@ -105,7 +109,9 @@ def _engine_case(
 ) -> dict[str, Any]:
     """What the engine recorded against what the learner makes of the same tokens."""
     loaded = system.loaded
-    learner = Learner(loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id)
+    learner = Learner(
+        loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id, value_head=loaded.value_head
+    )
     pairs = zip(learner.logprobs(experiences), experiences, strict=True)
     logprobs = [np.abs(found - e.logprobs)[e.sampled] for found, e in pairs]
     values = np.abs(learner.values(experiences) - [e.value for e in experiences])
@@ -135,7 +141,13 @@ def _packing_cases(
         yield _case("packing", {}, LIMITS[dtype], what=what, tries=False, **same)
         return
     for found in compare_packing(
-        loaded.model, loaded.special, config.learner, experiences, pad_id=loaded.pad_id, steps=steps
+        loaded.model,
+        loaded.special,
+        config.learner,
+        experiences,
+        pad_id=loaded.pad_id,
+        steps=steps,
+        value_head=loaded.value_head,
     ):
         differences = found._asdict()
         step = differences.pop("step")

@@ -22,10 +22,11 @@ from llama_o1.learn.checkpoint import save_checkpoint
 from llama_o1.learn.diagnose import diagnose
 from llama_o1.learn.guards import NotFiniteError
 from llama_o1.learn.model import load_model
-from llama_o1.learn.settings import LearnerSettings
+from llama_o1.learn.settings import LearnerSettings, ValueSource
 from llama_o1.learn.trainer import Learner, StepResult
 from llama_o1.measure.calibrate import calibration, effective_sample_size
 from llama_o1.progress import bar
+from llama_o1.value_head import HEAD_FILE
 from replay.batch import Batch, Float64, Int64, priority_of
 from replay.buffer import PrioritizedReplayBuffer
 from replay.experience import Experience
@@ -148,8 +149,11 @@ def look_into_stopped(file: Path) -> tuple[list[dict[str, Any]], str]:
         raise RunError(
             f"{file} does not say how to make its step again ({error}); was it changed?"
         ) from error
-    loaded = load_model(folder, marks=marks)
-    learner = Learner(loaded.model, loaded.special, settings, pad_id=loaded.pad_id)
+    value: ValueSource = "head" if (folder / HEAD_FILE).exists() else "rating"
+    loaded = load_model(folder, marks=marks, value=value)
+    learner = Learner(
+        loaded.model, loaded.special, settings, pad_id=loaded.pad_id, value_head=loaded.value_head
+    )
     found, stopped = diagnose(learner, experiences, weights)
     cases = [{"verdict": "not finite", **finding._asdict()} for finding in found]
     line = stopped or f"all numbers of the step of {len(experiences)} experiences are finite"

@@ -17,6 +17,7 @@ from llama_o1.crew import Crew
 from llama_o1.errors import RunError
 from llama_o1.examine import examine, held_out
 from llama_o1.faults import reach
+from llama_o1.format.path_line import PathLine
 from llama_o1.learn.checkpoint import (
     latest_checkpoint,
     load_checkpoint,
@@ -38,6 +39,7 @@ from llama_o1.progress import Clock, Rates, bar
 from llama_o1.report.record import read_run
 from llama_o1.report.table import values_in_words
 from llama_o1.report.write import report_if_it_can
+from llama_o1.rounds import keep_paths, learn_paths, path_figures, rounds_table
 from llama_o1.run import begin, check_folder, write_whole
 from llama_o1.state import Progress
 from llama_o1.tasks.mixture import draw, select
@@ -71,6 +73,7 @@ class Run:
                     seed=config.seed,
                     temperature=config.thoughts.temperature,
                     marks=config.thoughts.marks,
+                    new_value_head=True,
                 )
             )
             self.expander = assemble.expander(self.system, config.thoughts)
@@ -81,7 +84,13 @@ class Run:
             for writer in self.writers:
                 writer.limits(config.search.budget_tokens)
             loaded = self.system.loaded
-            self.learner = Learner(loaded.model, loaded.special, config.learner, pad_id=loaded.pad_id)
+            self.learner = Learner(
+                loaded.model,
+                loaded.special,
+                config.learner,
+                pad_id=loaded.pad_id,
+                value_head=loaded.value_head,
+            )
             self.folder = begin(config)
             self.trackers = Trackers(config.trackers, self.folder.path / "trackers", asdict(config))
             opened.callback(self.trackers.close)
@@ -92,6 +101,7 @@ class Run:
             self.progress = Progress()
             self.played: list[Played] = []
             """Of each tree of this iteration."""
+            self.lines: list[PathLine] = []  # what this iteration learns from, where it learns from paths
             self.replay = opened.enter_context(
                 PrioritizedReplayBuffer(
                     self.folder.replay,
@@ -122,7 +132,7 @@ class Run:
             iterations.update(self.progress.iteration)
             while not self._is_over():
                 self.progress.iteration += 1
-                self._self_play(list(islice(problems, config.problems_per_iteration)))
+                self._self_play(self._wanted(problems))
                 with assemble.resting(self.system):
                     self._learn()
                 self._after_iteration()
@@ -171,6 +181,11 @@ class Run:
         drawn = draw(config.problems, "train", config.seed, config.columns, config.skip_bad_lines)
         fitting = (p for p in drawn if self.writers[0].holds(p.question))
         return islice(fitting, self.progress.iteration * config.problems_per_iteration, None)
+
+    def _wanted(self, problems: Iterator[Problem]) -> list[Problem]:
+        """The next problems, each as often as it is searched."""
+        some = islice(problems, self.config.problems_per_iteration)
+        return [problem for problem in some for _ in range(self.config.paths.trees)]
 
     def _self_play(self, problems: Sequence[Problem]) -> None:
         """Search every problem at once, then keep what the trees teach."""
@@ -252,10 +267,16 @@ class Run:
         write_rows(self.folder.trees_of(iteration), rows)
         reach("trees: written")
         self.progress.history.played(trees)
+        if self.config.learner.objective == "paths":
+            seed, kept = f"paths/{self.config.seed}/{iteration}", self.folder.paths_of(iteration)
+            self.lines = keep_paths(kept, problems, trees, self.config.paths, seed)
+            self._log(version=iteration - 1, phase="paths", **path_figures(self.lines))
 
     def _learn(self) -> None:
-        """Learner steps on prioritized batches; priorities go back to the buffer."""
+        """Learner steps on prioritized batches; priorities go back to the buffer. Or steps on paths."""
         config, iteration = self.config, self.progress.iteration
+        if config.learner.objective == "paths":
+            return self._learn_paths()
         self.learner.mark_proximal()
         self.crew.tell("mark")
         beta = beta_at(iteration - 1, max(1, config.iterations - 1), config.replay.beta)
@@ -280,19 +301,46 @@ class Run:
                 ),
             )
         except NotFiniteError as error:
-            raise keep_stopped(
-                self.folder.path / "stopped",
-                error,
-                self.learner,
-                self.system.loaded.tokenizer,
-                config.thoughts.marks,
-            ) from error
+            raise self._stopped(error) from error
         stored = {f"replay_{key}": float(value) for key, value in self.replay.stats().items()}
         self._log(phase="learn", version=iteration, beta=beta, dropped=dropped, **means, **stored)
         log.info(
             "iteration %d: policy loss %.4f, value loss %.4f, clipped %.3f, %d experiences stored",
             iteration, means["policy_loss"], means["value_loss"], means["clip_fraction"], len(self.replay),
         )  # fmt: skip
+
+    def _learn_paths(self) -> None:
+        """Learner steps on the paths of this iteration's trees."""
+        config, iteration = self.config, self.progress.iteration
+        if not self.lines:
+            log.info("iteration %d: no tree has a graded answer, so nothing is learned", iteration)
+            return
+        try:
+            means = learn_paths(
+                self.learner,
+                self.lines,
+                steps=config.steps_per_iteration,
+                size=config.paths.batch,
+                rng=np.random.default_rng([config.seed, iteration]),
+                iteration=iteration,
+                crew=self.crew,
+                on_step=lambda numbers: self._log(
+                    phase="step", learner_step=self.learner.num_steps, version=iteration - 1, **numbers
+                ),
+            )
+        except NotFiniteError as error:
+            raise self._stopped(error) from error
+        self._log(phase="learn", version=iteration, **means)
+        right = sum(line.right for line in self.lines)
+        log.info(
+            "iteration %d: %d right and %d wrong paths, cross-entropy %.4f, squared error of values %.4f",
+            iteration, right, len(self.lines) - right, means["policy_loss"], means["value_loss"],
+        )  # fmt: skip
+
+    def _stopped(self, error: NotFiniteError) -> RunError:
+        """What a stopped step is told as, its batch kept."""
+        tokenizer, marks = self.system.loaded.tokenizer, self.config.thoughts.marks
+        return keep_stopped(self.folder.path / "stopped", error, self.learner, tokenizer, marks)
 
     def _after_iteration(self) -> None:
         config, iteration = self.config, self.progress.iteration
@@ -343,5 +391,7 @@ class Run:
     def _summary(self) -> str:
         values = values_in_words(read_run(self.folder.path))
         text = summarise(self.progress.history, self.folder.path, len(self.replay), values)
+        if self.config.learner.objective == "paths":
+            text += "\n\n" + rounds_table(self.folder.metrics)
         write_whole(self.folder.report / "summary.md", text + "\n")
         return text

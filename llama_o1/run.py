@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "trees"
 
     @property
+    def paths(self) -> Path:
+        """One file of paths to learn from an iteration, where a run learns from paths."""
+        return self.path / "paths"
+
+    @property
     def replay(self) -> Path:
         """The replay buffer."""
         return self.path / "replay"
@@ -77,14 +82,18 @@ class RunFolder:
         """The tree rows of one iteration."""
         return self.trees / f"{iteration:06d}.jsonl"
 
+    def paths_of(self, iteration: int) -> Path:
+        """The paths of one iteration."""
+        return self.paths / f"{iteration:06d}.jsonl"
+
     def log(self, **numbers: float | int | str) -> None:
         """Append one metrics object."""
         append_metrics(self.metrics, **numbers)
 
     def forget_after(self, iteration: int) -> None:
-        """Drop metrics and trees of later iterations, which are to be made again."""
+        """Drop metrics, trees and paths of later iterations, which are to be made again."""
         drop_metrics_after(self.metrics, iteration)
-        for file in sorted(self.trees.glob("*.jsonl")):
+        for file in sorted([*self.trees.glob("*.jsonl"), *self.paths.glob("*.jsonl")]):
             if int(file.stem) > iteration:
                 file.unlink()
                 reach("trees: removed")

@@ -54,7 +54,7 @@ def solved(
             for key in _keys(one, name, solver)
         ]
         _say_what_does_not_fit(name, len(pool) - len({index for index, _ in entries}))
-        settings = {"solver": asdict(solver), "weights": fingerprint(system.loaded.model)}
+        settings = {"solver": asdict(solver), "weights": fingerprint(system.loaded)}
         with Ledger(folder, settings, frozenset()) as ledger, logging_redirect_tqdm():
             missing = [entry for _, entry in entries if not _is_answered(ledger, entry, folder)]
             log.info(

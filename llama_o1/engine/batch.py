@@ -6,7 +6,9 @@ Knows no sampling; that is local.py's.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -22,6 +24,8 @@ _WORTH_WAITING = 16  # tokens; a shorter new prefix is computed by each row that
 _NEW_TOKENS = 512  # admitted rows feed about so many in one step: larger passes leave the processor's caches
 _LOOK_AHEAD = 256  # waiting rows among which those that belong together are found
 _ROOM = 32  # positions taken at a time for what a row will sample
+
+Made = TypeVar("Made")
 
 
 @dataclass(slots=True, eq=False)
@@ -83,13 +87,21 @@ class Batch:
 
     def logits(self) -> Tensor:
         """Logits [rows, vocab] after the last token of each of `rows`, from one forward pass."""
-        logits = self._forward.logits([self._feed(seat) for seat in self._seats.values()])
+        return self._pass(self._forward.logits)
+
+    def with_hidden(self) -> tuple[Tensor, Tensor]:
+        """The logits, and the hidden states [rows, width] they were made of."""
+        return self._pass(self._forward.with_hidden)
+
+    def _pass(self, forward: Callable[[list[Feed]], Made]) -> Made:
+        """What a forward pass makes of what the rows have not seen yet."""
+        made = forward([self._feed(seat) for seat in self._seats.values()])
         for seat in self._seats.values():
             seat.row.fed = len(seat.row.tokens)
             if seat.row.shared:
                 seat.row.shared = False
                 self._keep(seat, len(seat.row.request.context))
-        return logits
+        return made
 
     def release(self, row: Row) -> None:
         """Free a row's place; the cache keeps what was computed for it."""

@@ -23,6 +23,7 @@ from llama_o1.engine.row import Row
 from llama_o1.engine.sampling import uniforms
 from llama_o1.errors import EngineError
 from llama_o1.threads import torch_threads
+from llama_o1.value_head import ValueHead, head_width
 
 
 class LocalEngine:
@@ -40,10 +41,12 @@ class LocalEngine:
         cache_bytes: int = 1 << 30,
         threads: int = 0,
         dtype: torch.dtype | None = None,
+        value_head: ValueHead | None = None,
     ) -> None:
         """`max_context` None: the model's own; `cache_bytes` limits the prefix cache, 0 turns it off.
 
         `threads`: CPU threads while the engine works; 0: as many as torch has. `dtype` None: the model's own.
+        Values come from the `value_head`, which a learner may share, or where there is none from the rating.
         """
         if slots < 1:
             raise EngineError(f"slots must be at least 1, got {slots}")
@@ -51,6 +54,11 @@ class LocalEngine:
         self._slots = slots
         self._cache_bytes = cache_bytes
         self._dtype = dtype
+        self._head = value_head
+        if value_head is not None and head_width(model) != value_head.weight.numel():
+            raise EngineError(
+                f"the value head reads {value_head.weight.numel()} numbers, the model has {head_width(model)}"
+            )
         self._queue = RequestQueue(_vocab_size(model), _max_context(model, max_context))
         self._closed = False
         self._take(model)
@@ -112,7 +120,7 @@ class LocalEngine:
     def close(self) -> None:
         """Free the model and all keys and values; later calls are errors."""
         self._closed = True
-        for name in ("_given", "_model", "_modules", "_packed", "_batch"):
+        for name in ("_given", "_model", "_modules", "_packed", "_batch", "_head"):
             self.__dict__.pop(name, None)
 
     def _step(self) -> None:
@@ -120,20 +128,31 @@ class LocalEngine:
         for row in self._batch.admit(self._queue.waiting):
             self._queue.counters.add_context(row.cached, len(row.request.context) - row.cached)
         rows = self._batch.rows
-        logits = self._batch.logits()
+        logits, ratings = self._read()
         self._queue.counters.add_step(len(rows))
-        self._draw(rows, logits)
+        self._draw(rows, logits, ratings)
         failures = [failure for row in rows if (failure := self._advance(row)) is not None]
         self._sweep()
         if failures:
             raise failures[0]
 
-    def _draw(self, rows: list[Row], logits: Tensor) -> None:
+    def _read(self) -> tuple[Tensor, Tensor | None]:
+        """Logits [rows, vocab], and with a value head the rows' logits of right and wrong [rows, 2]."""
+        if self._head is None:
+            return self._batch.logits(), None
+        logits, hidden = self._batch.with_hidden()
+        return logits, self._head(hidden)
+
+    def _draw(self, rows: list[Row], logits: Tensor, ratings: Tensor | None) -> None:
         """Give every running row its next token, and every ended one its value."""
         drawing = [i for i, row in enumerate(rows) if row.stopped is None]
         for i, row in enumerate(rows):
             if row.stopped is not None and row.request.rating is not None:
-                row.value = rating_value(logits[i], *row.request.rating)
+                row.value = (
+                    rating_value(logits[i], *row.request.rating)
+                    if ratings is None
+                    else rating_value(ratings[i], 0, 1)
+                )
         if not drawing:
             return
         drawn = draw(

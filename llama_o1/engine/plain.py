@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from llama_o1.engine.attend import Feed
+from llama_o1.value_head import watching
 
 _CACHES = ("past_key_values", "cache_params")  # what transformers' models call theirs
 
@@ -36,6 +37,15 @@ class CachedForward:
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """Logits [R, V] after each row's last token. A row is known by its list of tokens, which grows."""
         return torch.cat([self._row(feed) for feed in feeds])
+
+    def with_hidden(self, feeds: Sequence[Feed]) -> tuple[Tensor, Tensor]:
+        """Logits [R, V] after each row's last token, and the hidden states [R, H] they were made of."""
+        logits, hidden = [], []
+        for feed in feeds:
+            with watching(self._model) as seen:
+                logits.append(self._row(feed))
+            hidden.append(seen[-1][:, -1])
+        return torch.cat(logits), torch.cat(hidden)
 
     def release(self, tokens: list[int]) -> None:
         """Free what is held for a row."""
@@ -74,3 +84,9 @@ class WholeForward:
         output = self._model(input_ids=ids, attention_mask=mask.long(), use_cache=False)
         logits: Tensor = output.logits[torch.arange(len(feeds)), lengths - 1]
         return logits
+
+    def with_hidden(self, feeds: Sequence[Feed]) -> tuple[Tensor, Tensor]:
+        """Logits [R, V] after each row's last token, and the hidden states [R, H] they were made of."""
+        with watching(self._model) as seen:
+            logits = self.logits(feeds)
+        return logits, seen[-1][torch.arange(len(feeds)), [len(feed.tokens) - 1 for feed in feeds]]

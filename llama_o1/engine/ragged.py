@@ -18,6 +18,7 @@ from transformers import AttentionInterface
 
 from llama_o1.engine.attend import Feed, Plan, attention
 from llama_o1.engine.kv import KeyValues
+from llama_o1.value_head import watching
 
 _NAME = "llama_o1_ragged"
 _UNSUPPORTED = ("s_aux", "position_bias")  # change the scores in ways not done here
@@ -44,6 +45,12 @@ class RaggedForward:
         """Logits [R, V] after each row's last token."""
         plan = Plan(self.memory, feeds)
         return self._run(plan, plan.flat, plan.positions, len(feeds))
+
+    def with_hidden(self, feeds: Sequence[Feed]) -> tuple[Tensor, Tensor]:
+        """Logits [R, V] after each row's last token, and the hidden states [R, H] they were made of."""
+        with watching(self._model) as seen:
+            logits = self.logits(feeds)
+        return logits, seen[-1][0]
 
     def _run(self, attention: _Attention, flat: list[int], positions: list[int], keep: int) -> Tensor:
         token = _ACTIVE.set(attention)

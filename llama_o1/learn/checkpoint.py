@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 from llama_o1.errors import RunError
 from llama_o1.faults import reach
 from llama_o1.learn.model import CausalLM
+from llama_o1.value_head import HEAD_FILE, ValueHead, read_head, save_head
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,11 @@ class Trained(Protocol):
     @property
     def model(self) -> CausalLM:
         """Trained in place."""
+        ...
+
+    @property
+    def value_head(self) -> ValueHead | None:
+        """Trained with it; None: its values are read from the rating."""
         ...
 
     @property
@@ -211,6 +217,8 @@ def _write_parts(
         learner.model.save_pretrained(str(folder), save_embedding_layers=False)
     else:
         learner.model.save_pretrained(folder)
+    if learner.value_head is not None:
+        save_head(learner.value_head, folder)
     reach("checkpoint: weights written")
     tokenizer.save_pretrained(folder)
     reach("checkpoint: tokenizer written")
@@ -226,6 +234,11 @@ def _write_parts(
 
 def _load_weights(path: Path, learner: Trained) -> None:
     model = learner.model
+    if (path / HEAD_FILE).exists() != (learner.value_head is not None):
+        held = "head" if (path / HEAD_FILE).exists() else "rating"
+        raise RunError(f"checkpoint {path} has its values from model.value {held}; resume with that setting")
+    if learner.value_head is not None:
+        read_head(path, learner.value_head)
     if (path / ADAPTER).exists() != isinstance(model, PeftModel):
         held = "a LoRA adapter" if (path / ADAPTER).exists() else "all weights"
         raise RunError(f"checkpoint {path} holds {held}; resume with the adapter settings of the run")

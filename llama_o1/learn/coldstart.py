@@ -15,6 +15,7 @@ from llama_o1.learn.model import CausalLM
 from llama_o1.learn.optimizer import take_tensors, tensors_of
 from llama_o1.learn.rows import Line, passes
 from llama_o1.learn.settings import ColdstartSettings
+from llama_o1.value_head import ValueHead
 
 
 class Tuner:
@@ -23,6 +24,7 @@ class Tuner:
     def __init__(self, model: CausalLM, settings: ColdstartSettings, *, pad_id: int, steps: int) -> None:
         """`steps`: of the whole fine-tuning, on which the learning rate depends."""
         self.model = model
+        self.value_head: ValueHead | None = None  # ratings are taught, a head is not
         self.num_steps = 0
         self.max_tokens = settings.batch_tokens
         self._settings, self._pad_id, self._steps = settings, pad_id, steps

@@ -18,6 +18,7 @@ from llama_o1.learn.forward import logits_at
 from llama_o1.learn.model import CausalLM
 from llama_o1.learn.settings import LearnerSettings, Packing
 from llama_o1.learn.trainer import Learner
+from llama_o1.value_head import ValueHead
 from replay.experience import Experience
 
 PACKINGS: tuple[Packing, Packing] = ("trie", "padded")
@@ -50,13 +51,20 @@ def compare_packing(
     *,
     pad_id: int,
     steps: int,
+    value_head: ValueHead | None = None,
 ) -> Iterator[Differences]:
     """Differences at the first and the last step of two copies of a model, one learning from tries, one not.
 
     Every step takes the next `batch_size` experiences, in turn, with importance weights from 0.5 to 1.5.
     """
     ours, theirs = (
-        Learner(deepcopy(model), special, replace(settings, packing=packing), pad_id=pad_id)
+        Learner(
+            deepcopy(model),
+            special,
+            replace(settings, packing=packing),
+            pad_id=pad_id,
+            value_head=deepcopy(value_head),
+        )
         for packing in PACKINGS
     )
     size = min(settings.batch_size, len(experiences))

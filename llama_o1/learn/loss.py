@@ -92,6 +92,33 @@ def value_of(rating_logits: Float[Tensor, "node 2"]) -> Float[Tensor, " node"]:
     return torch.sigmoid(rating_logits[:, 0] - rating_logits[:, 1])
 
 
+class PathLoss(NamedTuple):
+    """Per step of solution paths; the mean over the steps of a batch is the loss of the batch."""
+
+    policy: Float[Tensor, " node"]
+    value: Float[Tensor, " node"]
+
+
+def path_loss(
+    logprobs: Float[Tensor, "node own"],
+    labelled: Bool[Tensor, "node own"],
+    rating_logits: Float[Tensor, "node 2"],
+    target: Float[Tensor, " node"],
+    *,
+    labels: int,
+    steps: int,
+) -> PathLoss:
+    """Cross-entropy of the labelled tokens, and (v - Q)^2 at the end of each step, both in [-1, 1].
+
+    The multi-task loss of AlphaMath (Chen et al. 2024): the first is a mean over the `labels` of the batch,
+    the second over its `steps`, with 1e-3 added to their number as in their code. `target` is (1 + Q) / 2. A
+    batch without a label, all of its paths wrong, has a cross-entropy of 0 and not of 0 / 0.
+    """
+    cross_entropy = -torch.where(labelled, logprobs, 0.0).sum(dim=1)
+    off = 2 * value_of(rating_logits) - 2 * target  # v - Q: both are moved from [-1, 1] alike
+    return PathLoss(cross_entropy * (steps / max(1, labels)), off.square() * (steps / (steps + 1e-3)))
+
+
 def k3_kl(
     logprobs: Float[Tensor, "node own"],
     reference: Float[Tensor, "node own"],

@@ -3,6 +3,7 @@
 Works with any Hugging Face causal LM, tied or untied. Knows no losses and no batches.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -25,7 +26,8 @@ from transformers.utils.logging import disable_progress_bar
 from llama_o1.errors import ConfigError, ModelError
 from llama_o1.format.marks import MarkSettings
 from llama_o1.format.tokens import SpecialIds, special_ids
-from llama_o1.learn.settings import LoraSettings
+from llama_o1.learn.settings import LoraSettings, ValueSource
+from llama_o1.value_head import HEAD_FILE, ValueHead, new_head, read_head
 
 CausalLM = PreTrainedModel | PeftModel
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -39,6 +41,7 @@ class Loaded(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     special: SpecialIds
     pad_id: int  # any id does: padding is masked
+    value_head: ValueHead | None = None  # None: values are read from the rating tokens
 
 
 def load_model(
@@ -49,13 +52,16 @@ def load_model(
     dtype: str = "float32",
     seed: int = 0,
     marks: MarkSettings | None = None,
+    value: ValueSource = "rating",
+    new_value_head: bool = True,
 ) -> Loaded:
     """The model in a folder or on the hub, with LoRA when adapter is given, else all weights trainable.
 
     Frozen embeddings stay as they are, an output head tied to them as well; under LoRA all rows of both.
 
     A folder with a LoRA adapter gives its base model with the adapter merged in. The seed draws LoRA's
-    first weights. ModelError when it cannot be read or lacks our special tokens.
+    first weights, and those of a value head where none lies beside the weights and a new one may be made.
+    ModelError when the model cannot be read, lacks our special tokens or the head that it should have.
     """
     quiet()
     if dtype not in DTYPES:
@@ -70,12 +76,13 @@ def load_model(
             f"model {source.name} has {rows} embedding rows for {len(tokenizer)} tokens; "
             "its tokenizer and weights do not belong together: make it again with `llama-o1 init`"
         )
+    head = _head(source, model, seed=seed, may_be_new=new_value_head) if value == "head" else None
     if adapter is not None:
         model = add_lora(model, [] if freeze_embeddings else special.all(), adapter, seed=seed)
     elif freeze_embeddings:
         model.get_input_embeddings().weight.requires_grad_(False)
     pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    return Loaded(model.eval(), tokenizer, special, next(i for i in pads if i is not None))
+    return Loaded(model.eval(), tokenizer, special, next(i for i in pads if i is not None), head)
 
 
 def read_plain(name: str | Path, dtype: str = "float32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -93,14 +100,16 @@ def quiet() -> None:
 def export_model(source: str | Path, out: str | Path) -> None:
     """Write source with its tokenizer into the folder out as plain weights, whole or not at all.
 
-    An adapter is merged in float32, in which it was trained. ModelError: out is in the way.
+    An adapter is merged in float32, in which it was trained; a value head lies beside the weights again.
+    ModelError: out is in the way.
     """
     quiet()
     found, target = find_model(source), Path(out)
     check_free(target)
     tokenizer = read_folder(found, AutoTokenizer)
     adapted = (found.folder / "adapter_config.json").exists()
-    write_model(read_weights(found, torch.float32 if adapted else "auto"), tokenizer, target)
+    model = read_weights(found, torch.float32 if adapted else "auto")
+    write_model(model, tokenizer, target, beside=found.folder / HEAD_FILE)
 
 
 def add_lora(
@@ -214,6 +223,19 @@ def read_weights(source: Source, dtype: torch.dtype | str) -> Any:
     return model
 
 
+def _head(source: Source, model: PreTrainedModel, *, seed: int, may_be_new: bool) -> ValueHead:
+    """The head beside a model's weights, or a new one."""
+    head = new_head(model, seed=seed)
+    if (source.folder / HEAD_FILE).exists():
+        read_head(source.folder, head)
+    elif not may_be_new:
+        raise ModelError(
+            f"model {source.name} has no value head ({HEAD_FILE}); train one by `llama-o1 rounds`, or set "
+            "model.value rating"
+        )
+    return head
+
+
 def check_free(target: Path) -> None:
     """ModelError when the folder holds something."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -225,13 +247,19 @@ def write_model(
     tokenizer: PreTrainedTokenizerBase,
     target: Path,
     check: Callable[[Path], object] = lambda folder: None,
+    beside: Path | None = None,
 ) -> None:
-    """Save both beside the target, check the folder, then rename: whole or not at all."""
+    """Save both beside the target, check the folder, then rename: whole or not at all.
+
+    A file `beside` the weights is copied where it exists.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         made = Path(temporary) / "model"
         model.save_pretrained(made)
         tokenizer.save_pretrained(made)
+        if beside is not None and beside.exists():
+            shutil.copyfile(beside, made / beside.name)
         check(made)
         made.replace(target)
 

@@ -9,7 +9,8 @@ from typing import Literal
 from llama_o1.errors import ConfigError
 
 Packing = Literal["trie", "padded"]
-Objective = Literal["ppo", "imitation"]
+Objective = Literal["ppo", "imitation", "paths"]
+ValueSource = Literal["rating", "head"]
 Precision = Literal["no", "bf16"]  # no fp16: its loss scale would be one more state to resume exactly
 
 
@@ -35,10 +36,14 @@ class LearnerSettings:
 
     objective: Objective = "ppo"
     """Of the policy: PPO-clip, or `imitation`: plain cross-entropy of what was drawn, times its advantage
-    (expert iteration: with `teach.advantage right` only what led to right answers is taught)."""
+    (expert iteration: with `teach.advantage right` only what led to right answers is taught). `paths`, of
+    both: cross-entropy on right paths of the last searches and `value_weight` times a squared error at every
+    step of right and wrong ones (AlphaMath)."""
     learning_rate: float = 1e-4
     warmup_steps: int = 10
     """0: none."""
+    cosine_steps: int = 0
+    """After so many steps the rate is down to 0 along a cosine, and begins anew; 0: it stays."""
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     max_grad_norm: float = 1.0
@@ -73,7 +78,8 @@ class LearnerSettings:
             "above 0",
             self.learning_rate,
         )
-        _require(self.warmup_steps >= 0, "warmup_steps", "at least 0", self.warmup_steps)
+        for name in ("warmup_steps", "cosine_steps", "threads"):
+            _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         _require(all(0 <= b < 1 for b in self.betas), "betas", "two numbers in [0, 1)", self.betas)
         _require(self.max_grad_norm > 0, "max_grad_norm", "above 0", self.max_grad_norm)
         _require(0 < self.clip < 1, "clip", "between 0 and 1", self.clip)
@@ -97,7 +103,25 @@ class LearnerSettings:
             "at least 1",
             self.max_tokens_per_forward,
         )
-        _require(self.threads >= 0, "threads", "at least 0", self.threads)
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """Which paths of its own searches a model is taught, where `learner.objective` is `paths`."""
+
+    trees: int = 1
+    """Searches of each problem."""
+    right: int = 4
+    """Most right paths of a problem."""
+    wrong: int = 4
+    """Most wrong paths of a problem; they teach the value only."""
+    batch: int = 16
+    """Paths of one learner step."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("trees", 1), ("right", 0), ("wrong", 0), ("batch", 1)):
+            _require(getattr(self, name) >= least, f"paths.{name}", f"at least {least}", getattr(self, name))
+        _require(self.right + self.wrong > 0, "paths.right + paths.wrong", "above 0", 0)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ Letters of a shape: N experiences; T own tokens of one.
 """
 
 import logging
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -32,6 +34,7 @@ from llama_o1.learn.loss import (
     imitation,
     k3_kl,
     masked_mean,
+    path_loss,
     ppo_clip,
     value_cross_entropy,
     value_of,
@@ -42,6 +45,7 @@ from llama_o1.learn.pack import Batch, Group
 from llama_o1.learn.settings import LearnerSettings
 from llama_o1.learn.share import share_of, sum_gradients, sum_up
 from llama_o1.threads import torch_threads
+from llama_o1.value_head import ValueHead
 from replay.experience import Experience
 
 log = logging.getLogger(__name__)
@@ -64,8 +68,15 @@ class Learner:
     """A model and its optimizer; the model is trained in place, so an engine may share it."""
 
     def __init__(
-        self, model: CausalLM, special: SpecialIds, settings: LearnerSettings, *, pad_id: int
+        self,
+        model: CausalLM,
+        special: SpecialIds,
+        settings: LearnerSettings,
+        *,
+        pad_id: int,
+        value_head: ValueHead | None = None,
     ) -> None:
+        """Values are read from the `value_head`, which is trained with the model; None: from the rating."""
         if settings.kl_weight > 0 and not isinstance(model, PeftModel):
             raise ConfigError(
                 f"kl_weight {settings.kl_weight} needs LoRA: the reference is the model without its adapter; "
@@ -83,12 +94,15 @@ class Learner:
                 "where memory is short train an adapter (model.adapter lora)"
             )
         self.model = model.to(self.accelerator.device).eval()
+        self.value_head = None if value_head is None else value_head.to(self.accelerator.device)
         self.num_steps = 0
         self.max_tokens = settings.max_tokens_per_forward
         """Of one forward pass; halved once when memory is too small for it."""
         self.batcher = Batcher(self.model, settings.packing, pad_id)
         self._rating_ids = (special.positive, special.negative)
         self._trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if self.value_head is not None:
+            self._trainable |= {f"value_head.{name}": p for name, p in self.value_head.named_parameters()}
         self._optimizer = torch.optim.AdamW(
             list(self._trainable.values()),
             lr=settings.learning_rate,
@@ -147,7 +161,7 @@ class Learner:
     def read(self, batch: Batch, *, entropy_grad: bool = False) -> Readout:
         """What the model says of a batch, in the precision of the settings."""
         with self.accelerator.autocast():
-            return read(self.model, batch, self._rating_ids, entropy_grad=entropy_grad)
+            return read(self.model, batch, self._rating_ids, self.value_head, entropy_grad=entropy_grad)
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """AdamW's tensors under `parameter/name`; empty before the first step."""
@@ -188,11 +202,15 @@ class Learner:
         self, experiences: Sequence[Experience], weights: npt.NDArray[np.floating], figures: Tensor
     ) -> None:
         """Add this process's rows to `figures` and its gradients to the parameters'."""
+        losses = self._losses
+        if self.settings.objective == "paths":
+            labels = sum(int(e.sampled.sum()) for e in experiences)
+            losses = partial(self._path_losses, labels=labels, steps=len(experiences))
         mine = share_of(experiences, self.accelerator.process_index, self.accelerator.num_processes)
         for group, batch in self.batches([experiences[i] for i in mine]) if mine else ():
             rows = [mine[i] for i in group]
             importance = torch.tensor([float(weights[i]) for i in rows], device=self.accelerator.device)
-            found = self._losses(batch, importance)
+            found = losses(batch, importance)
             self.accelerator.backward(found.loss.sum() / len(experiences))
             figures[rows] = torch.stack(found, dim=1).detach().float()
 
@@ -227,8 +245,12 @@ class Learner:
         )  # fmt: skip
 
     def _learning_rate(self) -> float:
-        s = self.settings
-        return s.learning_rate * min(1.0, (self.num_steps + 1) / max(1, s.warmup_steps))
+        s, step = self.settings, self.num_steps
+        falls = 1.0
+        if s.cosine_steps:
+            step %= s.cosine_steps
+            falls = 0.5 * (1 + math.cos(math.pi * step / s.cosine_steps))
+        return s.learning_rate * falls * min(1.0, (step + 1) / max(1, s.warmup_steps))
 
     def _readouts(self, experiences: Sequence[Experience]) -> Iterator[tuple[list[int], Readout]]:
         with torch.no_grad():
@@ -270,6 +292,27 @@ class Learner:
         if s.objective == "imitation":
             return imitation(*drawn)
         return ppo_clip(*drawn, s.clip, dual_clip=s.dual_clip, proximal=proximal)
+
+    def _path_losses(
+        self, batch: Batch, importance: Float[Tensor, " node"], *, labels: int, steps: int
+    ) -> "_Figures":
+        """The figures of steps of solution paths; what only a policy gradient has is 0, its ratio 1."""
+        s, new = self.settings, self.read(batch)
+        policy, value = path_loss(
+            new.logprobs, batch.sampled, new.rating, batch.value_target, labels=labels, steps=steps
+        )
+        zero = torch.zeros_like(value)
+        return _Figures(
+            loss=importance * (s.policy_weight * policy + s.value_weight * value),
+            policy_loss=policy,
+            value_loss=value,
+            reference_kl=zero,
+            entropy=masked_mean(new.entropy, batch.sampled),
+            ratio_mean=zero + 1,
+            clip_fraction=zero,
+            approx_kl=zero,
+            value_mean=value_of(new.rating),
+        )
 
     def _proximal_logprobs(self, batch: Batch) -> Float[Tensor, "node own"]:
         with torch.no_grad(), self._as_marked():
