@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from llama_o1.arguments import build, parse, parser_of
-from llama_o1.errors import RunError
+from llama_o1.arguments import build, check_writable, parse, parser_of
 
 
 def ablate_command(arguments: list[str]) -> str:
@@ -19,8 +18,7 @@ def ablate_command(arguments: list[str]) -> str:
     given = parse(parser, [a.replace("--problems.limit", "--limit", 1) for a in arguments])
     file = given.pop("json")
     config = build(AblateConfig, given)
-    if file is not None and not Path(file).resolve().parent.is_dir():
-        raise RunError(f"cannot write {file}: there is no folder {Path(file).resolve().parent}")
+    check_writable(file)
     from llama_o1.ablation import ablate
     from llama_o1.measure.forest import terminal
     from llama_o1.run import write_whole

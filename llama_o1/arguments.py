@@ -7,11 +7,12 @@ import re
 from argparse import ArgumentError
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TypeVar
 
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from llama_o1.errors import ConfigError
+from llama_o1.errors import ConfigError, RunError
 
 C = TypeVar("C")
 
@@ -66,6 +67,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """`, did you mean X?` for the closest known word, or nothing."""
     close = get_close_matches(word, list(known), n=1)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def check_writable(*files: str | None) -> None:
+    """RunError when the folder of a file that is to be written is not there; None stands for no file."""
+    for file in files:
+        if file is not None and not Path(file).resolve().parent.is_dir():
+            raise RunError(f"cannot write {file}: there is no folder {Path(file).resolve().parent}")
 
 
 def _written_out(arguments: list[str]) -> list[str]:

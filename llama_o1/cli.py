@@ -107,6 +107,7 @@ FUNCTIONS = {"eval": "evaluate"}  # where a command has the name of one of Pytho
 MODULES = {
     "curate": "llama_o1.curate.command",
     "init": "llama_o1.initialise",
+    "inspect": "llama_o1.inspect_command",
     "pool": "llama_o1.pool",
     "prefer": "llama_o1.prefer.command",
     "report": "llama_o1.report.command",

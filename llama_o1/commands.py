@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama_o1.arguments import build, nearest, parse, parser_of, value_of
-from llama_o1.errors import ConfigError, ProblemError, RunError
+from llama_o1.arguments import build, check_writable, nearest, parse, parser_of, value_of
+from llama_o1.errors import ConfigError, ProblemError
 from llama_o1.printed import printed as _print
 
 if TYPE_CHECKING:
@@ -81,8 +80,7 @@ def search(arguments: list[str]) -> int:
     config = build(RunConfig, given)
     named = value_of(arguments, "--problems") is not None
     problems = _asked(config, extra["problem"], named=named, limit=extra["limit"])
-    outputs = [Path(extra[key]) for key in ("json", "html") if extra[key] is not None]
-    _check_writable(outputs)
+    check_writable(extra["json"], extra["html"])
     from llama_o1.answer import answer
     from llama_o1.shown import answer_text
 
@@ -91,81 +89,6 @@ def search(arguments: list[str]) -> int:
         _print(answer_text(one, sys.stdout, plain=extra["plain"]))
     _print(f"engine: {answers.line}")
     _write(answers, extra["json"], extra["html"], config.teach)
-    return 0
-
-
-def inspect(arguments: list[str]) -> int:
-    """`llama-o1 inspect`: what a replay buffer holds."""
-    parser = parser_of("inspect", "Look into a run's replay buffer, also while the run goes on, or at trees.")
-    parser.add_argument(
-        "folder", type=str, help="a run or replay folder, or trees: a .jsonl or a run's trees/"
-    )
-    parser.add_argument(
-        "--tree", type=str | None, help="show a tree: ITERATION/NUMBER of a run, line of a file"
-    )
-    parser.add_argument(
-        "--compare", type=str | None, help="show another tree beside it; PATH:NAME is elsewhere"
-    )
-    parser.add_argument("--html", type=str | None, help="write an offline page: nodes, or trees")
-    parser.add_argument(
-        "--plain", type=bool, nargs="?", const=True, default=False, help="ASCII without colours, for logs"
-    )
-    parser.add_argument("--node", type=int | None, help="show one node with its path, tokens and targets")
-    parser.add_argument(
-        "--where", type=str | None, help="only these nodes: \"action = 'critic' and value > 0.9\""
-    )
-    parser.add_argument("--sort", type=str, default="priority", help="column that orders the nodes")
-    parser.add_argument("--limit", type=int | None, help="how many nodes: 10 are listed unless told")
-    parser.add_argument("--sample", type=int, default=20_000, help="nodes looked at for groups; 0: all")
-    parser.add_argument(
-        "--export",
-        nargs=2,
-        type=str,
-        metavar=("KIND", "FILE"),
-        help="sft, prm, dpo, pairs, jsonl, openlongcot",
-    )
-    parser.add_argument(
-        "--margin", type=float, default=0.25, help="of value targets, between thoughts of dpo"
-    )
-    parser.add_argument(
-        "--json", type=str | None, nargs="?", const="-", help="write JSON to this file; alone: print it"
-    )
-    parser.add_argument("--serve", action="store_true", help="the page, live, for this machine's browser")
-    parser.add_argument("--port", type=int, default=0, help="of --serve; 0: any that is free")
-    parser.add_argument("--tokenizer", type=str | None, help="a tokenizer.json; the run's own unless told")
-    parser.add_argument(
-        "--repair", type=str | None, help="save what is whole of a damaged file in this folder"
-    )
-    given = parse(parser, arguments)
-    folder = Path(given.folder)
-    if not folder.exists():
-        raise RunError(f"there is no {folder}; give a run folder, a replay folder or a file of trees")
-    if given.export is not None:
-        from llama_o1.tree_export import export_trees, is_of_trees
-
-        _check_writable([Path(given.export[1])])
-        if given.export[0] == "openlongcot":
-            from llama_o1.record_export import export_records
-
-            _print(export_records(folder, Path(given.export[1])))
-            return 0
-        if is_of_trees(folder):
-            _print(export_trees(folder, given))
-            return 0
-    if folder.is_file() or given.tree is not None or given.compare is not None:
-        return _show_trees(folder, given.tree, given.compare, given.html, plain=given.plain)
-    if given.repair is not None:
-        from replay.salvage import salvage
-
-        _print(salvage(folder, given.repair).line(folder, Path(given.repair)))
-        return 0
-    outputs = [given.html, given.export[1] if given.export else None, given.json]
-    _check_writable([Path(output) for output in outputs if output not in (None, "-")])
-    from llama_o1.inspection import inspect_run
-
-    for line in inspect_run(given):
-        _print(line)
-        sys.stdout.flush()  # what is served goes on
     return 0
 
 
@@ -259,7 +182,7 @@ def bench(arguments: list[str]) -> int:
     given = parse(parser, rest)
     file = given.pop("json")
     settings = build(SETTINGS[name], given)
-    _check_writable([] if file is None else [Path(file)])
+    check_writable(file)
     report = import_module(f"llama_o1.bench.{name}").run(settings)
     _print(report.table())
     if file is not None:
@@ -286,7 +209,7 @@ def evaluate(arguments: list[str]) -> int:
     given = parse(parser, [a.replace("--problems.limit", "--limit", 1) for a in arguments])
     file = given.pop("json")
     config = build(EvalConfig, given)
-    _check_writable([] if file is None else [Path(file)])
+    check_writable(file)
     from llama_o1.evaluation import evaluate_methods
     from llama_o1.measure.table import terminal_table
     from llama_o1.run import write_whole
@@ -327,35 +250,6 @@ def _asked(config: RunConfig, problem: str | None, *, named: bool, limit: int | 
         p for wanted in config.problems for p in select(wanted, split, config.columns, config.skip_bad_lines)
     ]
     return found[:limit]
-
-
-def _check_writable(paths: Sequence[Path]) -> None:
-    for path in paths:
-        if not path.resolve().parent.is_dir():
-            raise RunError(f"cannot write {path}: there is no folder {path.resolve().parent}")
-
-
-def _show_trees(place: Path, tree: str | None, compare: str | None, html: str | None, *, plain: bool) -> int:
-    """Print saved trees, or write them to a page; two of them side by side."""
-    from llama_o1.saved import saved_tree, saved_trees
-    from llama_o1.shown import page_of, row_text
-    from llama_o1.texts import decoder_of
-
-    if tree is None and compare is not None:
-        raise ConfigError("--compare needs a tree to compare with; give --tree too")
-    names = [name for name in (tree, compare) if name is not None]
-    rows = [saved_tree(place, name, decoder_of) for name in names] if names else saved_trees(place)
-    if compare is not None and rows[0]["problem"] != rows[1]["problem"]:
-        raise ConfigError(
-            f"{tree} and {compare} are trees of different problems; compare two of the same one"
-        )
-    if html is None:
-        _print("\n\n".join(row_text(row, sys.stdout, plain=plain) for row in rows))
-    else:
-        _check_writable([Path(html)])
-        page_of(rows, Path(html), compare=None if compare is None else (0, 1))
-        _print(f"wrote {html}")
-    return 0
 
 
 def _write(answers: Answers, json_file: str | None, html_file: str | None, teach: TeachSettings) -> None:

@@ -58,6 +58,7 @@ def test_nothing_but_the_command_line_sees_the_benches():
         ("llama_o1.inspection", ("torch", "transformers", "jaxtyping")),
         ("llama_o1.cli", ("torch", "numpy", "jsonargparse", "transformers")),
         ("llama_o1.commands", ("torch", "transformers")),
+        ("llama_o1.inspect_command", ("torch", "transformers")),
         ("llama_o1.bench.settings", ("torch", "transformers")),
         ("llama_o1.engine.fake", ("torch", "transformers", "tree", "replay")),
     ],

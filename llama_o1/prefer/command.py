@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from llama_o1.arguments import build, parse, parser_of
 from llama_o1.prefer.settings import PreferConfig
+from llama_o1.printed import printed
 
 
 def prefer(arguments: list[str]) -> int:
@@ -14,7 +13,6 @@ def prefer(arguments: list[str]) -> int:
     config = build(PreferConfig, parse(parser_of("prefer", words, PreferConfig), arguments))
     from llama_o1.prefer.lesson import prefer as taught
 
-    line = taught(config).line()
-    sys.stdout.write(f"{line}\nwrote {config.out}; use it with --model.path {config.out} ")
-    sys.stdout.write("--search.answer pairwise\n")
+    printed(taught(config).line())
+    printed(f"wrote {config.out}; use it with --model.path {config.out} --search.answer pairwise")
     return 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
-from llama_o1.arguments import parse, parser_of
-from llama_o1.errors import ConfigError, RunError
+from llama_o1.arguments import check_writable, parse, parser_of
+from llama_o1.errors import ConfigError
+from llama_o1.printed import printed
 
 
 def report(arguments: list[str]) -> int:
@@ -19,9 +19,7 @@ def report(arguments: list[str]) -> int:
         "--json", type=str | None, nargs="?", const="-", help="write JSON to this file; alone: print it"
     )
     given = parse(parser, arguments)
-    for name in filter(None, (given.html, None if given.json == "-" else given.json)):
-        if not Path(name).resolve().parent.is_dir():
-            raise RunError(f"cannot write {name}: there is no folder {Path(name).resolve().parent}")
+    check_writable(given.html, None if given.json == "-" else given.json)
     from llama_o1.report.groups import groups
     from llama_o1.report.record import read_run
     from llama_o1.report.table import as_json, terminal_text
@@ -40,11 +38,11 @@ def report(arguments: list[str]) -> int:
     if given.json is not None:
         text = json.dumps(as_json(found), indent=1, allow_nan=False, default=str)
         if given.json == "-":
-            sys.stdout.write(text + "\n")
+            printed(text)
             return 0
         write_whole(Path(given.json), text + "\n")
         wrote.append(given.json)
-    sys.stdout.write(terminal_text(found) + "\n")
+    printed(terminal_text(found))
     for name in wrote:
-        sys.stdout.write(f"wrote {name}\n")
+        printed(f"wrote {name}")
     return 0
