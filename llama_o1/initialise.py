@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_o1.arguments import build, parse, parser_of
+from llama_o1.measure.cells import aligned
 from llama_o1.printed import printed
 
 if TYPE_CHECKING:
@@ -62,18 +63,14 @@ def table(done: Initialised) -> str:
         )
         for one in done.tokens
     ]
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i in (0, 5) else text.rjust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (head, *rows)
-    ]
     start = " ".join(map(repr, done.started_from)) or "all tokens"
     tied = "tied" if done.tied else "not tied"
     return "\n".join(
-        [*lines, "", f"rows: {done.rows_before} before, {done.rows} now, {tied}; started from {start}"]
+        [
+            aligned([head, *rows], left=(0, 5)),
+            "",
+            f"rows: {done.rows_before} before, {done.rows} now, {tied}; started from {start}",
+        ]
     )
 
 

@@ -3,8 +3,9 @@
 import pytest
 from trials import by_key, trial
 
+from llama_o1.measure.cells import aligned
 from llama_o1.measure.compare import Plan, compare
-from llama_o1.measure.table import accuracy_table, aligned, cost_table, markdown, sets_table, terminal_table
+from llama_o1.measure.table import accuracy_table, cost_table, markdown, sets_table, terminal_table
 
 PLAN = Plan({"s": ["p0", "p1", "p2", "p3"], "t": ["p0"]}, ("line", "tree"), ("line",), (100,), (0,))
 

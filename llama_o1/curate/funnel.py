@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_COLOUR, _GREY = "#0072B2", "#BBBBBB"
+from llama_o1.measure.cells import aligned
+from llama_o1.measure.picture import COLOURS, new_figure, png, write_png
+
+_COLOUR, _GREY = COLOURS[0], "#BBBBBB"
 
 
 class Stage(NamedTuple):
@@ -66,22 +69,16 @@ class Funnel:
             f"trace length of {name}: {', '.join(map(str, points))} at 5, 25, 50, 75, 95 %"
             for name, points in self.lengths.items()
         ]
-        return "\n".join([_table(stages), "", _table(domains), "", *lengths])
+        return "\n".join([aligned(stages, left=(0, 3)), "", aligned(domains), "", *lengths])
 
     def draw(self, file: Path) -> None:
         """Write one PNG: the stages with their reasons, the domains before and after."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
         height = max(3.5, 0.62 * len(self.stages), 0.36 * len(self.domains)) + 1.0
-        figure: Any = Figure(figsize=(13, height), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(13, height)
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         self._draw_stages(left)
         self._draw_domains(right)
-        temporary = file.with_name(f".{file.name}.partial")
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-        temporary.replace(file)
+        write_png(file, png(figure))
 
     def _draw_stages(self, axes: Any) -> None:
         names = [stage.name for stage in self.stages]
@@ -133,16 +130,4 @@ def quantiles(lengths: Sequence[int]) -> list[int]:
         [ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] for percent in (5, 25, 50, 75, 95)]
         if ordered
         else []
-    )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest entry; numbers stand right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            text.rjust(width) if i in (1, 2) else text.ljust(width)
-            for i, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
     )

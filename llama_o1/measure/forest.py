@@ -1,4 +1,4 @@
-"""Effects of ablations as a table and as a forest plot. matplotlib is imported when one is drawn."""
+"""Effects of ablations as a table and as a forest plot."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llama_o1.measure.cells import Table, aligned, pipes, points
 from llama_o1.measure.compare import ALL
-from llama_o1.measure.table import Table, aligned, pipes, points
+from llama_o1.measure.picture import COLOURS, GREY, new_figure, png, write_png
 
-_COLOURS = {"pays": "#009E73", "costs": "#D55E00", "not told apart": "#888888"}
+_COLOURS = {"pays": COLOURS[2], "costs": COLOURS[1], "not told apart": GREY}
 
 
 def effects_table(result: Mapping[str, Any]) -> Table:
@@ -91,20 +92,14 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def draw(result: Mapping[str, Any], file: Path) -> None:
     """Write one PNG: a panel for all problems and one for each set, a line for each contrast."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names = [ALL, *result["sets"]] if len(result["sets"]) > 1 else [ALL]
     rows = [row for row in result["effects"] if row["set"] == ALL]
-    figure: Any = Figure(figsize=(4 + 3 * len(names), 1.6 + 0.45 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4 + 3 * len(names), 1.6 + 0.45 * len(rows))
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)
     for panel, name in zip(panels.flat, names, strict=True):
         _panel(panel, [row for row in result["effects"] if row["set"] == name], name)
     figure.supxlabel("right answers with the part less without it, points, paired 95 % interval", fontsize=9)
-    temporary = file.with_name(f".{file.name}.partial")
-    figure.savefig(temporary, format="png", dpi=130)
-    temporary.replace(file)
+    write_png(file, png(figure))
 
 
 def _panel(axes: Any, rows: Sequence[Mapping[str, Any]], name: str) -> None:

@@ -1,4 +1,4 @@
-"""Accuracy against generated tokens as a picture. matplotlib is imported when one is drawn."""
+"""Accuracy against generated tokens as a picture."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Okabe and Ito's colours, which also the colour-blind tell apart; then the same dashed.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+from llama_o1.measure.picture import COLOURS, GREY, new_figure, png, write_png
+
 _COLUMNS = 4
-GREY = "#888888"
 
 
 def draw(result: Mapping[str, Any], name: str, file: Path) -> None:
@@ -19,13 +18,9 @@ def draw(result: Mapping[str, Any], name: str, file: Path) -> None:
     Above, every method: lines from its runs at the greatest budget, points from runs at each budget, at the
     tokens that were really spent. Below, each with its 95 % bootstrap band, before the best baseline in grey.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     methods = list(result["curves"][name])
     rows = math.ceil(len(methods) / _COLUMNS)
-    figure: Any = Figure(figsize=(11, 5.2 + 2.1 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 5.2 + 2.1 * rows)
     above, below = figure.subfigures(2, 1, height_ratios=(5.2, 2.1 * rows))
     axes = above.add_subplot()
     for i, method in enumerate(methods):
@@ -48,9 +43,7 @@ def draw(result: Mapping[str, Any], name: str, file: Path) -> None:
         "the same tokens; each method with its 95 % bootstrap band, grey: the best baseline, dotted: its end",
         fontsize=9,
     )
-    temporary = file.with_name(f".{file.name}.partial")
-    figure.savefig(temporary, format="png", dpi=130)
-    temporary.replace(file)
+    write_png(file, png(figure))
 
 
 def _line(axes: Any, result: Mapping[str, Any], name: str, method: str, i: int) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llama_o1.measure.intervals import Interval, paired_difference, wilson
+from llama_o1.measure.cells import Table, aligned, percent, points
+from llama_o1.measure.intervals import paired_difference, wilson
 from tree.node import Tree
 
 
@@ -81,7 +82,7 @@ def summarise(history: History, folder: Path, stored: int, values: Sequence[str]
 
 
 def _table(looks: Sequence[Looked]) -> list[str]:
-    rows: list[tuple[str, ...]] = [("method", "set", "problems", "before", "after", "change")]
+    rows: Table = [("method", "set", "problems", "before", "after", "change")]
     for method, name in dict.fromkeys((look.method, look.set) for look in looks):
         before = _find(looks, method, name, "before")
         after = _find(looks, method, name, "after")
@@ -93,19 +94,18 @@ def _table(looks: Sequence[Looked]) -> list[str]:
         afters = [_find(looks, method, name, "after") for name in names]
         if len(names) > 1:
             rows.append((method, "all", *_cells(_joined(befores), _joined(afters))))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return aligned(rows, left=range(len(rows[0]))).split("\n")
 
 
 def _cells(before: Sequence[bool] | None, after: Sequence[bool] | None) -> tuple[str, ...]:
     if not before:
         return ("0", "-", "-", "-")
-    first = _percent(wilson(sum(before), len(before)))
+    first = percent(*wilson(sum(before), len(before)))
     if not after:
         return (str(len(before)), first, "-", "-")
     change = paired_difference(before, after)
-    last = _percent(wilson(sum(after), len(after)))
-    return (str(len(before)), first, last, _points(change))
+    last = percent(*wilson(sum(after), len(after)))
+    return (str(len(before)), first, last, points(*change))
 
 
 def _find(looks: Sequence[Looked], method: str, name: str, when: str) -> tuple[bool, ...] | None:
@@ -114,11 +114,3 @@ def _find(looks: Sequence[Looked], method: str, name: str, when: str) -> tuple[b
 
 def _joined(parts: Sequence[tuple[bool, ...] | None]) -> tuple[bool, ...]:
     return tuple(c for part in parts if part is not None for c in part)
-
-
-def _percent(interval: Interval) -> str:
-    return f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def _points(interval: Interval) -> str:
-    return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llama_o1.measure.cells import Table, aligned, percent, pipes, points
 from llama_o1.measure.compare import ALL
 from llama_o1.measure.thinking_table import budget_table, scaling_table, thinking_notes
 from llama_o1.measure.trial import VERDICTS
 
-Table = list[tuple[str, ...]]  # the headings first
-_TEXT_COLUMNS = 1  # the first is a name; figures stand to the right
 _STATES = "/".join(state[0] for state in VERDICTS)  # c/w/u/t
 
 
@@ -151,23 +150,6 @@ def notes(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def percent(share: float, low: float, high: float) -> str:
-    """A share with its interval, in per cent."""
-    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def aligned(rows: Table) -> str:
-    """Columns as wide as their widest entry; figures to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            entry.ljust(width) if i < _TEXT_COLUMNS else entry.rjust(width)
-            for i, (entry, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-
-
 def _each(result: Mapping[str, Any], name: str) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Every budget and method with its figures, budget by budget."""
     held = result[ALL] if name == ALL else result["sets"][name]
@@ -186,18 +168,6 @@ def _title(result: Mapping[str, Any], name: str) -> str:
         return f"{name}, {result['sets'][name]['problems']} problems"
     names = ", ".join(f"{one['problems']} of {n}" for n, one in result["sets"].items())
     return f"{result[ALL]['problems']} problems ({names})"
-
-
-def pipes(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """The rows as a Markdown table."""
-    head, *body = rows
-    rule = ["---" if i < _TEXT_COLUMNS else "---:" for i in range(len(head))]
-    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *body)]
-
-
-def points(difference: float, low: float, high: float) -> str:
-    """A difference of shares with its interval, in points."""
-    return f"{100 * difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def _p(p: float) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llama_o1.measure.plot import COLOURS, GREY
+from llama_o1.measure.picture import COLOURS, GREY, new_figure, png, write_png
 
 _PANELS = (
     ("accuracy", "right answers, %", 100),
@@ -17,11 +17,7 @@ _PANELS = (
 
 def draw_thinking(result: Mapping[str, Any], name: str, file: Path) -> None:
     """Write one PNG of a set, or of `all`: each figure against the budget, with its 95 % band."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure: Any = Figure(figsize=(15, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(15, 5)
     methods, budgets = result["thinking"][name], result["budgets"]
     panels = figure.subplots(1, len(_PANELS))
     for axes, (key, words, scale) in zip(panels, _PANELS, strict=True):
@@ -40,9 +36,7 @@ def draw_thinking(result: Mapping[str, Any], name: str, file: Path) -> None:
     held = result["all"] if name == "all" else result["sets"][name]
     seeds = f", {len(result['seeds'])} seeds" if len(result["seeds"]) > 1 else ""
     figure.suptitle(f"{name}: {held['problems']} problems{seeds}; bands: 95 %")
-    temporary = file.with_name(f".{file.name}.partial")
-    figure.savefig(temporary, format="png", dpi=130)
-    temporary.replace(file)
+    write_png(file, png(figure))
 
 
 def _band(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from llama_o1.measure.cells import Table, between, percent, points
+
 PER = 100  # thinking tokens: the slope is shown for so many
 
 
-def budget_table(result: Mapping[str, Any], name: str) -> list[tuple[str, ...]]:
+def budget_table(result: Mapping[str, Any], name: str) -> Table:
     """How each method kept to each budget."""
-    rows: list[tuple[str, ...]] = [
+    rows: Table = [
         (
             "method", "budget", "right % [95 %]", "within % [95 %]", "follows % [95 %]",
             "follows more [95 %]", "used %", "thinks", "least", "most", "answer", "over", "cut",
@@ -25,10 +27,10 @@ def budget_table(result: Mapping[str, Any], name: str) -> list[tuple[str, ...]]:
                 (
                     method,
                     str(budget),
-                    _percent(one["accuracy"]),
-                    _percent(one["control"]),
-                    _percent(one["following"]),
-                    _percent(one["follows_more"], "+.1f") if "follows_more" in one else "",
+                    percent(*_ends(one["accuracy"])),
+                    percent(*_ends(one["control"])),
+                    percent(*_ends(one["following"])),
+                    points(*_ends(one["follows_more"])) if "follows_more" in one else "",
                     "" if one["utilisation"] is None else f"{100 * one['utilisation']['mean']:.1f}",
                     f"{lengths['mean']:.1f}",
                     str(lengths["least"]),
@@ -41,13 +43,13 @@ def budget_table(result: Mapping[str, Any], name: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def scaling_table(result: Mapping[str, Any], name: str) -> list[tuple[str, ...]]:
+def scaling_table(result: Mapping[str, Any], name: str) -> Table:
     """s1's measures of each method over all budgets."""
-    rows: list[tuple[str, ...]] = [("method", "Control % [95 %]", "Scaling [95 %]", "Performance % [95 %]")]
+    rows: Table = [("method", "Control % [95 %]", "Scaling [95 %]", "Performance % [95 %]")]
     for method, found in result["thinking"][name].items():
         slope = found["scaling"]
-        shown = "" if slope is None else _scaled(slope, 100 * PER, "+.2f")
-        rows.append((method, _percent(found["control"]), shown, _percent(found["performance"])))
+        shown = "" if slope is None else between(*_ends(slope), 100 * PER, "+.2f")
+        rows.append((method, percent(*_ends(found["control"])), shown, percent(*_ends(found["performance"]))))
     return rows
 
 
@@ -67,10 +69,5 @@ def thinking_notes(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _percent(one: Mapping[str, float], form: str = ".1f") -> str:
-    return _scaled(one, 100, form)
-
-
-def _scaled(one: Mapping[str, float], by: float, form: str) -> str:
-    mean, low, high = (format(by * one[key], form) for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+def _ends(one: Mapping[str, float]) -> tuple[float, float, float]:
+    return one["mean"], one["low"], one["high"]

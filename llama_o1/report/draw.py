@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from typing import Any
 
+from llama_o1.measure.picture import COLOURS, GREY, new_figure, png
 from llama_o1.report.curves import Chart, Line, Panel
 
-# Okabe and Ito's colours, which also the colour-blind tell apart; then the same dashed.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 _COLUMNS = 3
 _WIDTH, _HEIGHT = 3.6, 2.5  # inches of one panel
-_DPI = 130
-_GREY = "#777777"
 
 
 def draw(chart: Chart) -> bytes:
     """The chart on white, in dark ink: a page turns it round where the reader wants it dark."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     count = len(chart.panels)
     columns = min(_COLUMNS, count)
     rows = math.ceil(count / columns)
     labels = _labels(chart)
     shared = count > 1 and len(labels) > 1  # one legend for all panels
-    figure: Any = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows + 0.3 * shared), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(_WIDTH * columns, _HEIGHT * rows + 0.3 * shared)
     panels = figure.subplots(rows, columns, squeeze=False)
     for i, axes in enumerate(panels.flat):
         if i < count:
@@ -44,11 +35,7 @@ def draw(chart: Chart) -> bytes:
         figure.legend(handles.values(), handles, loc="outside lower left", ncols=4, frameon=False, fontsize=8)
     elif len(labels) > 1:
         panels[0, 0].legend(frameon=False, fontsize=8)
-    out = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a sign that the font lacks is drawn as a box
-        figure.savefig(out, format="png", dpi=_DPI)
-    return out.getvalue()
+    return png(figure)
 
 
 def _labels(chart: Chart) -> list[str]:
@@ -57,7 +44,7 @@ def _labels(chart: Chart) -> list[str]:
 
 def _panel(axes: Any, panel: Panel, labels: list[str]) -> None:
     if panel.is_reliability:
-        axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle=":")
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
         axes.set_xlim(0, 1)
     for line in panel.lines:
         _line(axes, line, labels.index(line.label), bars=panel.is_reliability)
@@ -79,8 +66,8 @@ def _panel(axes: Any, panel: Panel, labels: list[str]) -> None:
 
 
 def _line(axes: Any, line: Line, place: int, *, bars: bool) -> None:
-    colour = _COLOURS[place % len(_COLOURS)]
-    style = "-" if place < len(_COLOURS) else "--"
+    colour = COLOURS[place % len(COLOURS)]
+    style = "-" if place < len(COLOURS) else "--"
     if line.high and bars:
         axes.bar(line.x, line.high, width=0.03, color=colour, alpha=0.2, linewidth=0)
     elif line.high:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from llama_o1.measure.table import Table
+from llama_o1.measure.cells import Table
 from llama_o1.report.curves import Chart
 from llama_o1.report.groups import Group, cost, last_values
 from llama_o1.report.record import RunRecord

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llama_o1.measure.cells import Table, aligned, percent, points
 from llama_o1.measure.intervals import Interval
-from llama_o1.measure.table import Table, aligned
 from llama_o1.report.groups import (
     Cost,
     Group,
@@ -43,7 +43,7 @@ def accuracy_table(found: Sequence[Group]) -> Table:
                     rows.append((run.name, str(run.seed), method, name, *cells))
             if (method, name) in means:
                 mean = means[method, name]
-                intervals = (percent(mean.before), percent(mean.after), points(mean.change))
+                intervals = (percent(*mean.before), percent(*mean.after), points(*mean.change))
                 rows.append((f"mean of {mean.runs}", "", method, name, "", *intervals, ""))
     return rows
 
@@ -136,16 +136,6 @@ def figure(values: Mapping[str, Any], name: str) -> str:
     return text if low is None or high is None else f"{text} [{low:.3f}, {high:.3f}]"
 
 
-def percent(interval: Interval) -> str:
-    """A share with its interval in per cent."""
-    return f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def points(interval: Interval) -> str:
-    """A difference with its interval in percentage points."""
-    return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
-
-
 def duration(seconds: float) -> str:
     """Minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
@@ -153,9 +143,9 @@ def duration(seconds: float) -> str:
 
 
 def _cells(outcome: Outcome) -> tuple[str, ...]:
-    after = "-" if outcome.after is None else percent(outcome.after)
-    change = "-" if outcome.change is None else points(outcome.change)
-    return (str(outcome.problems), percent(outcome.before), after, change, f"{outcome.iteration}")
+    after = "-" if outcome.after is None else percent(*outcome.after)
+    change = "-" if outcome.change is None else points(*outcome.change)
+    return (str(outcome.problems), percent(*outcome.before), after, change, f"{outcome.iteration}")
 
 
 def _run_json(run: RunRecord) -> dict[str, Any]:

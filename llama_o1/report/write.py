@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from llama_o1.errors import RecordError, RunError
+from llama_o1.measure.picture import write_png
 from llama_o1.report.curves import charts
 from llama_o1.report.groups import Group, groups
 from llama_o1.report.page import Link, Picture, report_page
@@ -54,7 +55,7 @@ def write_report(run: Path, *, pages: bool) -> Path:
     found = groups([record])
     pictures = _drawn(found)
     for picture in pictures:
-        _write_bytes(folder / f"{picture.chart.name}.png", picture.png)
+        write_png(folder / f"{picture.chart.name}.png", picture.png)
     page = report_page(found, pictures, _links(record, folder), _commands(record))
     write_whole(folder / PAGE, page)
     return folder / PAGE
@@ -144,9 +145,3 @@ def _commands(record: RunRecord) -> dict[str, str]:
 
 def _address(file: Path, folder: Path) -> str:
     return quote(Path(os.path.relpath(file, folder)).as_posix())
-
-
-def _write_bytes(file: Path, content: bytes) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, file)
