@@ -81,7 +81,8 @@ def test_steps_make_a_model_prefer_the_better_one_in_both_orders(tiny_model, ada
     seen = []
     learn_preferences(loaded.model, pairs, settings, seed=0, on_step=lambda *step: seen.append(step), **how)
     after = answered(loaded.model, pairs, batch_pairs=8, **how)
-    assert (len(seen), seen[0][2]) == (40, pytest.approx(0, abs=1e-6))  # nothing had moved yet
+    assert [step for step, _, _ in seen] == list(range(1, 41))
+    assert seen[0][2] == pytest.approx(0, abs=1e-6)  # nothing had moved yet
     assert after.loss < before.loss
     assert (after.accuracy, after.agreement) > (0.9, 0.8)
     assert not loaded.model.training
@@ -111,6 +112,23 @@ def test_what_the_model_writes_stays_where_it_is_to_be_kept(tiny_model):
         return float((old.exp() * (old - new)).sum(-1).mean())
 
     assert moved(keep=5.0) < 0.5 * moved(keep=0.0)
+
+
+def test_a_loss_that_is_not_finite_ends_the_lesson(tiny_model):
+    loaded = load_model(tiny_model)
+    codec = Codec(loaded.tokenizer, loaded.special)
+    with torch.no_grad():
+        next(loaded.model.parameters()).fill_(math.nan)
+    with pytest.raises(RunError, match=r"step 1: the loss is nan, .* lower prefer\.learning_rate"):
+        learn_preferences(
+            loaded.model,
+            some_pairs(codec, 2),
+            PreferenceSettings(steps=1, keep=0.0),
+            ratings=(loaded.special.positive, loaded.special.negative),
+            pad_id=loaded.pad_id,
+            seed=0,
+            on_step=lambda *step: None,
+        )
 
 
 def test_pairs_are_read_from_a_run_from_trees_and_from_lines(tmp_path, capsys):
@@ -202,3 +220,17 @@ def test_pairs_too_long_for_the_model_are_refused(tmp_path, tiny_model):
     )
     with pytest.raises(RunError, match=r"no question of 1 pairs fits in 512 tokens; raise --max_tokens"):
         prefer(config)
+
+
+def test_a_pair_that_is_left_out_is_not_counted_as_learned(tmp_path, tiny_model):
+    rows = [{"prompt": text, "chosen": "a", "rejected": "b"} for text in ("2 + 3?", "many words " * 400)]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = PreferConfig(
+        solutions=(str(tmp_path / "p.jsonl"),),
+        model=str(tiny_model),
+        out=str(tmp_path / "out"),
+        held_out=0.0,
+        threads=1,
+        prefer=PreferenceSettings(steps=1, batch_pairs=1),
+    )
+    assert prefer(config).num_learned == 1

@@ -20,6 +20,7 @@ from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional
 
+from llama_o1.errors import RunError
 from llama_o1.learn.model import CausalLM
 from llama_o1.learn.prefer_settings import PreferenceSettings
 
@@ -56,7 +57,10 @@ def learn_preferences(
     seed: int,
     on_step: Callable[[int, float, float], None],
 ) -> None:
-    """Train the model in place; `on_step(step, loss, kl)` after every step. `ratings`: positive, negative."""
+    """Train the model in place; `on_step(step, loss, kl)` after every step, counted from 1.
+
+    `ratings`: ids of the positive and the negative rating. RunError when the loss is not finite.
+    """
     needs_before = settings.loss == "dpo" or settings.keep > 0
     before = deepcopy(model) if needs_before and not isinstance(model, PeftModel) else model
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -64,7 +68,7 @@ def learn_preferences(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings))
     model.train()
     batches = _batches(pairs, settings.batch_pairs, random.Random(seed))
-    for step, batch in enumerate(islice(batches, settings.steps)):
+    for step, batch in enumerate(islice(batches, settings.steps), start=1):
         rows = [row for pair in batch for row in pair]
         ids, mask = _padded(rows, pad_id, model.device)
         logits = model(input_ids=ids, use_cache=False).logits.float()
@@ -75,8 +79,10 @@ def learn_preferences(
             reference = _margins(old, mask, ratings)
         loss = preference_loss(margins, reference, settings.beta)
         kl = torch.zeros(()) if old is None or not settings.keep else _kl(old, logits, mask)
+        whole = loss + settings.keep * kl
+        _check_finite(step, float(whole.detach()))
         optimizer.zero_grad(set_to_none=True)
-        (loss + settings.keep * kl).backward()
+        whole.backward()
         torch.nn.utils.clip_grad_norm_(trained, settings.max_grad_norm)
         optimizer.step()
         schedule.step()
@@ -100,6 +106,11 @@ def answered(
     alike = (both[:, 0] > 0) == (both[:, 1] > 0)
     loss = -functional.logsigmoid(both).mean()
     return Stood(float(right.mean()), float(alike.double().mean()), float(loss))
+
+
+def _check_finite(step: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise RunError(f"step {step}: the loss is {loss}, so nothing is written; lower prefer.learning_rate")
 
 
 def _rate(step: int, settings: PreferenceSettings) -> float:
@@ -161,5 +172,4 @@ def _before(model: CausalLM, ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "ba
     with model.disable_adapter() if isinstance(model, PeftModel) else nullcontext():
         logits: Tensor = model(input_ids=ids, use_cache=False).logits.float()
     model.train(was_training)
-    assert math.isfinite(float(logits.abs().max())), "the model before has finite logits"
     return logits

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-from tqdm import tqdm
 
 from llama_o1.assemble import NANO_FOLDER
 from llama_o1.config import BUILTIN_MODEL
@@ -19,6 +16,7 @@ from llama_o1.learn.model import Loaded, load_model, merged, plain
 from llama_o1.learn.prefer import Asked, Stood, answered, learn_preferences
 from llama_o1.prefer.pairs import Pair, read_pairs
 from llama_o1.prefer.settings import PreferConfig
+from llama_o1.progress import bar
 from llama_o1.threads import torch_threads
 
 log = logging.getLogger(__name__)
@@ -29,8 +27,8 @@ MOST_LOOKED_AT = 256  # of the pairs held out: the rest would make the share no 
 class Lesson(NamedTuple):
     """What came of it."""
 
-    num_learned: int
-    num_held_out: int
+    num_learned: int  # pairs whose question leaves room for solutions
+    num_held_out: int  # of such pairs, at most MOST_LOOKED_AT
     before: Stood | None  # of the pairs held out; None: there were none
     after: Stood | None
 
@@ -62,12 +60,13 @@ def prefer(config: PreferConfig) -> Lesson:
         codec = Codec(loaded.tokenizer, loaded.special)
         looked_at = _asked(held_out[:MOST_LOOKED_AT], codec, longest)
         before = _stood(loaded, looked_at, config)
-        _learn(loaded, _asked(learned, codec, longest), config)
+        asked = _asked(learned, codec, longest)
+        _learn(loaded, asked, config)
         after = _stood(loaded, looked_at, config)
     out.mkdir(parents=True, exist_ok=True)
     merged(loaded.model).save_pretrained(out)
     loaded.tokenizer.save_pretrained(out)
-    return Lesson(len(learned), len(looked_at), before, after)
+    return Lesson(len(asked), len(looked_at), before, after)
 
 
 def positions_of(loaded: Loaded) -> int:
@@ -101,12 +100,12 @@ def _stood(loaded: Loaded, pairs: Sequence[Asked], config: PreferConfig) -> Stoo
 
 def _learn(loaded: Loaded, pairs: Sequence[Asked], config: PreferConfig) -> None:
     steps = config.prefer.steps
-    bar = tqdm(total=steps, desc="prefer", unit="step", disable=not sys.stderr.isatty())
+    progress = bar(steps, "prefer", "step")
 
     def on_step(step: int, loss: float, kl: float) -> None:
-        bar.update()
-        bar.set_postfix(loss=f"{loss:.3f}", kl=f"{kl:.4f}")
-        if bar.disable and step % 50 == 0:
+        progress.set_postfix({"loss": f"{loss:.3f}", "kl": f"{kl:.4f}"}, refresh=False)
+        progress.update()
+        if progress.disable and (step % 50 == 0 or step == steps):
             log.info("step %d of %d: loss %.3f, kl %.4f", step, steps, loss, kl)
 
     learn_preferences(
@@ -118,4 +117,4 @@ def _learn(loaded: Loaded, pairs: Sequence[Asked], config: PreferConfig) -> None
         seed=config.seed,
         on_step=on_step,
     )
-    bar.close()
+    progress.close()
