@@ -60,7 +60,7 @@ def test_a_run_plays_lines_and_learns_from_them(tiny_model, tmp_path):
     metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     played = [line for line in metrics if line["phase"] == "play"]
     assert [line["path_budget"] for line in played] == pytest.approx([sum(b) / 3 for b in budgets])
-    assert all(0 <= line["followed"] <= 1 for line in played)
+    assert all(0 <= line["following"] <= 1 for line in played)
     assert all(0 <= reward <= 1 for row in rows for reward in row["rewards"].values())
 
 

@@ -153,10 +153,10 @@ def test_how_budgets_were_kept_is_counted():
     thoughts = ThoughtSettings(overrun=0.25)
     figures = budget_figures([tree], [100], thoughts)
     assert figures == pytest.approx(
-        {"path_budget": 100, "thinking": 250 / 300, "followed": 2 / 3, "utilisation": 0.7}
+        {"path_budget": 100, "thinking_share": 250 / 300, "following": 2 / 3, "utilisation": 0.7}
     )
     cut = budget_figures([answered((1.0, "5", 100))], [100], ThoughtSettings())
-    assert cut == {"path_budget": 100, "thinking": 1.0, "followed": 0.0}
+    assert cut == {"path_budget": 100, "thinking_share": 1.0, "following": 0.0}
     assert budget_figures([answered()], [100], thoughts) == {}
 
 

@@ -81,26 +81,27 @@ def budget_figures(
 ) -> dict[str, float]:
     """How the answers of these trees kept to their trees' path budgets, as flat numbers.
 
-    `followed`: share whose thinking ended by itself within the budget; `utilisation`: thinking over budget
-    of those (BudgetThinker section 4.1). An answer counts as often as it came.
+    `thinking_share`: thinking over budget. `following`: share whose thinking ended by itself within the
+    budget; `utilisation`: thinking over budget of those (BudgetThinker section 4.1), as in
+    measure/lengths.py. An answer counts as often as it came.
     """
-    used, followed, counts = [], [], []
+    used, follows, counts = [], [], []
     for tree, budget in zip(trees, budgets, strict=True):
         for node in tree.nodes:
             if node.outcome is not None:
                 spent = trail_of(tree, node.index).spent
                 used.append(spent / budget)
-                followed.append(
+                follows.append(
                     spent <= budget and spent < replace(thoughts, path_budget=budget).thinking_limit
                 )
                 counts.append(node.count)
     if not counts:
         return {}
-    kept = np.multiply(followed, counts)
+    kept = np.multiply(follows, counts)
     figures = {
         "path_budget": float(np.mean(budgets)),
-        "thinking": float(np.average(np.multiply(used, 1.0), weights=counts)),
-        "followed": float(kept.sum() / np.sum(counts)),
+        "thinking_share": float(np.average(np.multiply(used, 1.0), weights=counts)),
+        "following": float(kept.sum() / np.sum(counts)),
     }
     return figures | ({"utilisation": float(np.average(used, weights=kept))} if kept.any() else {})
 
