@@ -193,6 +193,7 @@ class RunConfig:
     resume: bool = False
     """Go on with the run in run_dir."""
     seed: int = 0
+    """Of every draw; the same run again needs the same."""
     iterations: int = 10
     """Rounds of search, learn, search again."""
     max_tokens: int | None = None

@@ -30,9 +30,11 @@ class RecordColumns:
     record: str = "text"
     """An OpenLongCoT record; a row without it is read by the other three."""
     question: str = "question"
+    """What is asked."""
     thinking: str = "thinking"
     """What comes before the answer, as text or a list whose first text counts."""
     answer: str = "answer"
+    """What the conclusion puts in a box."""
 
 
 def read_records(file: Path, columns: RecordColumns, *, skip_bad_lines: bool) -> list[list[Thought]]:

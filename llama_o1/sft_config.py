@@ -21,6 +21,7 @@ class SftEvaluation:
     problems: tuple[ProblemSet, ...] = ()
     """Held-out problem sets, answered greedily: those of dev while it goes, those of `split` at the end."""
     split: Literal["dev", "test"] = "test"
+    """Asked at the end; tune on dev, report on test."""
     every: int = 500
     """Steps between evaluations."""
     lines: int = 128
@@ -52,12 +53,14 @@ class SftConfig:
     keep_checkpoints: int = 2
     """Newest checkpoints kept, and the best by accuracy on dev."""
     seed: int = 0
+    """Of problems, lines, new weights and adapters."""
     model: str | None = None
     """What to start from: a folder, a Hugging Face name, or `nano`, the shipped one; null: a new model with a
     tokenizer of its own."""
     new_model: NewModelSettings = field(default_factory=NewModelSettings)
     """The size of a new model; by default the nano model's."""
     adapter: Literal["none", "lora"] = "none"
+    """`lora`: train low-rank adapters, which are merged when the model is written."""
     lora: LoraSettings = field(default_factory=LoraSettings)
     problems: tuple[ProblemSet, ...] = (ProblemSet("word", max_steps=3),)
     """Problems with worked solutions."""

@@ -34,6 +34,7 @@ class SearchSettings:
     widening: float = 1.0
     """A thought with N visits has ceil(widening * N ** widening_power) children; more where none holds."""
     widening_power: float = 0.5
+    """Exponent of the visits in progressive widening."""
     max_depth: int = 32
     """Thoughts on one path."""
     prune: bool = False

@@ -22,6 +22,7 @@ class TraceColumns:
     """Where a file or data set of one's own keeps a problem, its trace and its domain."""
 
     question: str = "question"
+    """Name of the column with the question."""
     answer: str = "answer"
     """Name of the column with the gold answer, or with a text that declares it."""
     trace: str = "solution"
@@ -38,6 +39,7 @@ class DomainSettings:
     """`clusters` of the questions (extra `curate`: scikit-learn), a `column` (`columns.domain`), the problem
     `set`."""
     clusters: int = 12
+    """How many domains there are."""
     embedding: Literal["tfidf", "model"] = "tfidf"
     """What questions are clustered by: their words, or the mean of a model's last hidden states."""
     model: str | None = None
@@ -86,6 +88,7 @@ class CurateConfig:
     count: int = 1000
     """Problems that are selected."""
     seed: int = 0
+    """Of the clusters and of what is drawn."""
     problems: tuple[ProblemSet, ...] = (ProblemSet("gsm8k"),)
     """Stored sets, files or data sets to choose from, their training split."""
     columns: TraceColumns = field(default_factory=TraceColumns)
@@ -96,6 +99,7 @@ class CurateConfig:
     against_column: str = "question"
     """Where files of `against` keep their questions."""
     words: int = 8
+    """How many words in a row are too many to share."""
     duplicates: Literal["text", "story"] = "text"
     """What is the same question: the same words, or also other names and another order of numbers."""
     rules: tuple[str, ...] = tuple(RULES)

@@ -21,11 +21,17 @@ class PreferenceSettings:
     keep: float = 1.0
     """Weight of the KL from the model before, in all other tokens: what it writes and rates stays."""
     steps: int = 300
+    """Optimizer steps."""
     batch_pairs: int = 16
+    """Pairs of one step."""
     learning_rate: float = 3e-4
+    """Of AdamW, after the warm-up."""
     warmup_steps: int = 20
+    """In which the learning rate rises; 0: none."""
     weight_decay: float = 0.0
+    """Of AdamW."""
     max_grad_norm: float = 1.0
+    """Longer gradients are scaled down to it."""
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no step."""

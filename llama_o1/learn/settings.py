@@ -19,6 +19,7 @@ class LoraSettings:
     """Low-rank adapters on all linear layers (Hu et al. 2021); the special tokens' rows train with them."""
 
     rank: int = 16
+    """Width of an adapter."""
     alpha: int = 32
     """The adapter's output is scaled by alpha / rank."""
     dropout: float = 0.0
@@ -40,13 +41,17 @@ class LearnerSettings:
     both: cross-entropy on right paths of the last searches and `value_weight` times a squared error at every
     step of right and wrong ones (AlphaMath)."""
     learning_rate: float = 1e-4
+    """Of AdamW, after the warm-up."""
     warmup_steps: int = 10
     """0: none."""
     cosine_steps: int = 0
     """After so many steps the rate is down to 0 along a cosine, and begins anew; 0: it stays."""
     weight_decay: float = 0.0
+    """Of AdamW."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Of AdamW."""
     max_grad_norm: float = 1.0
+    """Longer gradients are scaled down to it."""
     clip: float = 0.2
     """Epsilon of PPO-clip."""
     dual_clip: float | None = None
@@ -54,13 +59,16 @@ class LearnerSettings:
     decoupled: bool = False
     """Clip against the weights that the iteration began with and weigh stale draws (Hilton et al. 2022)."""
     policy_weight: float = 1.0
+    """Of the policy loss."""
     value_weight: float = 1.0
+    """Of the value loss."""
     kl_weight: float = 0.0
     """To the model without its adapter; above 0 needs LoRA."""
     behaviour_kl_weight: float = 0.0
     """Of the KL from the policy that drew a thought (Schulman et al. 2017, eq. 8): holds the policy while the
     value loss moves weights that both share."""
     entropy_weight: float = 0.0
+    """Of the entropy as a bonus."""
     batch_size: int = 32
     """Experiences of one step."""
     packing: Packing = "trie"
@@ -68,6 +76,7 @@ class LearnerSettings:
     max_tokens_per_forward: int = 8192
     """Padding included; a longer experience goes alone."""
     mixed_precision: Precision = "no"
+    """`bf16`: autocast of the forward passes; weights stay fp32."""
     threads: int = 0
     """CPU threads of a step; 0: as many as there are cores. The same bytes need the same number."""
 
@@ -129,8 +138,11 @@ class NewModelSettings:
     """The size of a Llama made from scratch, by default of the nano model: 2.4 M parameters."""
 
     hidden_size: int = 192
+    """Width of the residual stream."""
     intermediate_size: int = 512
+    """Width inside the feed-forward layers."""
     layers: int = 5
+    """Blocks of attention and feed-forward."""
     heads: int = 3
     """Of 64 each, the size that GPU attention kernels are made for."""
     max_context: int = 1024
@@ -151,6 +163,7 @@ class ColdstartSettings:
     """Supervised fine-tuning on lines: AdamW, linear warm-up, then a cosine."""
 
     steps: int = 2000
+    """Optimizer steps."""
     epochs: int | None = None
     """Instead of steps: passes over a fixed set of lines (`data`, or `examples` worked problems)."""
     batch_tokens: int = 8192
@@ -160,14 +173,19 @@ class ColdstartSettings:
     max_length: int | None = None
     """Tokens of a line, the rest is cut off (s1's block size); null: whole lines."""
     learning_rate: float = 2e-3
+    """Of AdamW, after the warm-up."""
     warmup_steps: int = 100
+    """In which the learning rate rises; 0: none."""
     warmup_share: float | None = None
     """Instead of warmup_steps: share of the steps (s1: 0.05)."""
     last_rate: float = 0.1
     """Share of the learning rate that the cosine comes down to (s1: 0)."""
     betas: tuple[float, float] = (0.9, 0.98)
+    """Of AdamW."""
     weight_decay: float = 0.05
+    """Of AdamW."""
     max_grad_norm: float = 1.0
+    """Longer gradients are scaled down to it."""
     bf16: bool = True
     """Autocast of the forward pass; weights stay fp32."""
     special_token_weight: float = 0.0

@@ -52,6 +52,7 @@ class ThoughtSettings:
     max_answer: int = 32
     """Of one conclusion."""
     temperature: float = 1.0
+    """Of sampling; log-probs on record are at it."""
     calculator: bool = False
     """Complete `<<48/2=` with the result."""
     show_budget: bool = True

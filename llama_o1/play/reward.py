@@ -27,6 +27,7 @@ class RewardSettings:
     """Weights of the parts of a reward; BudgetThinker: 0.7, 0.15, 0.15."""
 
     correct: float = 1.0
+    """For an answer that is right."""
     format: float = 0.0
     """For an answer that is declared, right or wrong."""
     length: float = 0.0

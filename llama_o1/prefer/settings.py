@@ -27,6 +27,7 @@ class PreferConfig:
     marks: MarkSettings = field(default_factory=MarkSettings)
     """Control tokens that the model was made with."""
     seed: int = 0
+    """Of the order of pairs and of a new adapter."""
     held_out: float = 0.1
     """Share of the questions whose pairs are not learned from, but looked at before and after."""
     max_tokens: int = 1024
