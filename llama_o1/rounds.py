@@ -21,6 +21,7 @@ from llama_o1.learn.batch_file import encode
 from llama_o1.learn.paths import path_batches, steps_of
 from llama_o1.learn.settings import PathSettings
 from llama_o1.learn.trainer import Learner
+from llama_o1.measure.cells import Table, aligned
 from llama_o1.play.path_lines import chosen_lines
 from llama_o1.progress import bar
 from llama_o1.run import write_lines
@@ -92,9 +93,7 @@ def path_figures(lines: Sequence[PathLine]) -> dict[str, float]:
 
 def rounds_table(metrics: Path) -> str:
     """Each round of a run in a line: problems that its searches solved, paths kept, losses they left."""
-    rows: list[tuple[str, ...]] = [
-        ("round", "trees solved", "right paths", "wrong paths", "policy loss", "value loss")
-    ]
+    rows: Table = [("round", "trees solved", "right paths", "wrong paths", "policy loss", "value loss")]
     found: dict[int, dict[str, float]] = {}
     for line in metrics.read_text(encoding="utf-8").splitlines():
         numbers = json.loads(line)
@@ -106,5 +105,4 @@ def rounds_table(metrics: Path) -> str:
         ]
         counts = [f"{numbers.get(name, 0):.0f}" for name in ("right_paths", "wrong_paths")]
         rows.append((str(step), f"{100 * numbers['solved']:.1f} %", *counts, *losses))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return aligned(rows, left=range(len(rows[0])))

@@ -137,18 +137,7 @@ def _train(
     steps, before = bar(material.num_steps, "sft", "step"), progress.seconds
     steps.update(tuner.num_steps)
     began = time.perf_counter()
-    shown: dict[str, str] = {}
-
-    def looked() -> float | None:
-        found = look(tuner)
-        for one in found:
-            folder.log(step=tuner.num_steps, **one)
-        accuracy = accuracy_of(found)
-        shown.update({} if accuracy is None else {"dev": f"{accuracy:.1%}"})
-        return accuracy
-
-    if not tuner.num_steps:
-        looked()
+    shown = None if tuner.num_steps else _looked(folder, look, tuner)
     for lines in islice(material.steps, tuner.num_steps, material.num_steps):
         rate = tuner.learning_rate
         loss, tokens = tuner.step(lines)
@@ -156,26 +145,47 @@ def _train(
         progress.tokens += tokens
         progress.recent = [*progress.recent, loss][-LOG_EVERY:]
         progress.seconds = before + time.perf_counter() - began
-        steps.set_postfix({"loss": f"{loss:.3f}", "tokens": progress.tokens, **shown}, refresh=False)
-        steps.update()
         if step % LOG_EVERY == 0 or last:
             _log_step(folder, progress, step, rate)
             if steps.disable:
                 log.info(
                     "step %d of %d: loss %.3f, %d tokens", step, material.num_steps, loss, progress.tokens
                 )
-        accuracy = looked() if step % config.evaluation.every == 0 and not last else None
+        accuracy = _looked(folder, look, tuner) if step % config.evaluation.every == 0 and not last else None
+        shown = shown if accuracy is None else accuracy
+        dev = {} if shown is None else {"dev": f"{shown:.1%}"}
+        steps.set_postfix({"loss": f"{loss:.3f}", "tokens": progress.tokens, **dev}, refresh=False)
+        steps.update()
         if step % config.checkpoint_every == 0 or last:
-            save_checkpoint(
-                folder.checkpoints,
-                step,
-                learner=tuner,
-                tokenizer=loaded.tokenizer,
-                state=asdict(progress),
-                keep=config.keep_checkpoints,
-                score=accuracy,
-            )
+            _save(config, folder, loaded, tuner, progress, accuracy)
     steps.close()
+
+
+def _looked(folder: SftFolder, look: Look, tuner: Tuner) -> float | None:
+    """Log a look at held-out problems and lines; the accuracy on dev, None when no problem was asked."""
+    found = look(tuner)
+    for one in found:
+        folder.log(step=tuner.num_steps, **one)
+    return accuracy_of(found)
+
+
+def _save(
+    config: SftConfig,
+    folder: SftFolder,
+    loaded: Loaded,
+    tuner: Tuner,
+    progress: Progress,
+    accuracy: float | None,
+) -> None:
+    save_checkpoint(
+        folder.checkpoints,
+        tuner.num_steps,
+        learner=tuner,
+        tokenizer=loaded.tokenizer,
+        state=asdict(progress),
+        keep=config.keep_checkpoints,
+        score=accuracy,
+    )
 
 
 def _log_step(folder: SftFolder, progress: Progress, step: int, rate: float) -> None:
