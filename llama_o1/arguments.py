@@ -124,10 +124,20 @@ _UNKNOWN = (
     re.compile(r"No action for key \W?(?P<key>[\w.]+)"),
     re.compile(r"Unrecognized option(?:s|\(s\))?:? '?(?P<key>[\w.]+)"),
 )
-_CHOICE = re.compile(
-    r'Parser key "(?P<key>[^"]+)":.*?Literal\[(?P<choices>[^]]*)\].*(?:Got|Given) value: (?P<value>.*)',
-    re.DOTALL,
-)
+_KEY = re.compile(r'Parser key "([^"]+)"')  # of a setting within another one there are several
+_CHOICES = re.compile(r"Literal\[([^]]*)\]")
+_TYPE = re.compile(r"Expected a <class '(\w+)'>")
+_VALUE = re.compile(r"(?:Got|Given) value: (.*)", re.DOTALL)
+_TYPE_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "settings by name",
+    "NoneType": "null",
+}
 
 
 def _one_line(message: str, parser: ArgumentParser) -> str:
@@ -141,11 +151,20 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
             parts = {part for name in known for part in name.split(".")} | _SET_KEYS
             guess = nearest(key, known) or nearest(key.rpartition(".")[2], parts)
             return f"unknown setting {key!r}{guess or '; `--help` lists the settings'}"
-    match = _CHOICE.search(message)
-    if match is not None:
-        choices = match["choices"].replace("'", "")
-        return f"{match['key']} must be one of {choices}, got {match['value']}"
+    expected, value = _expected(message), _VALUE.search(message)
+    if expected and value is not None:
+        key = ".".join(_KEY.findall(message))
+        return " ".join(f"{key} must be {expected}, got {value[1]}".split())
     return " ".join(message.split())
+
+
+def _expected(message: str) -> str:
+    """What a value should have been, in words; nothing where the message does not tell."""
+    choices = _CHOICES.search(message)
+    if choices is not None:
+        return f"one of {choices[1]}".replace("'", "")
+    types = _TYPE.findall(message)
+    return " or ".join(_TYPE_WORDS.get(name, name) for name in dict.fromkeys(types))
 
 
 _SET_KEYS = {"name", "weight", "min_steps", "max_steps", "limit"}

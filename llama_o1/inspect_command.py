@@ -44,13 +44,14 @@ def _exported(folder: Path, given: Namespace) -> str | None:
     """What became of an export of trees; None: none is wanted, or one of a buffer."""
     if given.export is None:
         return None
+    from llama_o1.tree_export import check_export, export_trees, is_of_trees
+
+    check_export(given)
     kind, file = given.export
     if kind == "openlongcot":
         from llama_o1.record_export import export_records
 
         return export_records(folder, Path(file))
-    from llama_o1.tree_export import export_trees, is_of_trees
-
     return export_trees(folder, given) if is_of_trees(folder) else None
 
 

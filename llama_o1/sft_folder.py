@@ -55,6 +55,10 @@ class SftFolder:
                 go_on = "go on with it by `--resume true`, " if self.config.exists() else ""
                 raise RunError(f"{self.path} already holds files; {go_on}choose another --out or remove it")
             return
+        if not self.path.exists():
+            raise RunError(
+                f"{self.path} holds no fine-tuning to resume; leave out `--resume true` or correct --out"
+            )
         if self.config.exists():
             check_same(self.config, asdict(config), FREE_ON_RESUME, "--out")
         elif held:

@@ -15,7 +15,19 @@ from llama_o1.format.compare import plain
 from llama_o1.run import write_lines
 from llama_o1.saved import rows_of, taught, teach_of
 from replay.inspect.datasets import KINDS, MARGIN, Counts, Line, Thought, said
-from replay.inspect.export import check_kind, written
+from replay.inspect.export import EVERYTHING, check_kind, written
+
+EXPORTS = (*KINDS, EVERYTHING, "openlongcot")
+
+
+def check_export(asked: Any) -> None:
+    """Refuse an export of no known kind, and one of whole trees that is to pick thoughts."""
+    kind, _ = asked.export
+    if kind not in EXPORTS:
+        raise ConfigError(f"export must be one of {', '.join(EXPORTS)}, got {kind!r}")
+    for name in ("where", "limit", "node"):
+        if kind == "openlongcot" and getattr(asked, name) is not None:
+            raise ConfigError(f"--{name} picks thoughts, and openlongcot writes whole trees; leave it out")
 
 
 def is_of_trees(place: Path) -> bool:

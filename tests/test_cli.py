@@ -39,6 +39,21 @@ def test_help_names_every_command(capsys):
     assert all(f"\n  {command} " in printed for command in COMMANDS)
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "wanted"),
+    [
+        ("--count", "many", "count must be a whole number, got many"),
+        ("--engine.timeout_s", "soon", "engine.timeout_s must be a number, got soon"),
+        ("--engine.cache_mb", "much", "engine.cache_mb must be a whole number or null, got much"),
+        ("--skip_bad_lines", "perhaps", "skip_bad_lines must be true or false, got perhaps"),
+        ("--domains.by", "topic", "domains.by must be one of clusters, column, set, got topic"),
+        ("--solvers.small.search.method", "gredy", "solvers.search.method must be one of mcts, ucb,"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_told_what_was_expected(capsys, flag, value, wanted):
+    assert wanted in refused(capsys, "curate", flag, value)
+
+
 def test_an_unknown_command_names_the_nearest(capsys):
     assert "'train'" in refused(capsys, "trian")
 

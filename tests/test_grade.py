@@ -141,7 +141,8 @@ def test_bad_gold_answers_are_listed_in_one_error_before_a_model_is_loaded(capsy
     assert kept.id == "good"
 
 
-def test_overlaps_are_words_in_a_row_in_lower_case_with_spaces_folded(capsys, tmp_path):
+def test_overlaps_are_words_in_a_row_in_lower_case_with_spaces_folded(capsys, caplog, tmp_path):
+    caplog.set_level("INFO", "llama_o1.curate.command")
     nine = "One two  three four five six seven\neight nine"
     assert ngrams(nine) == [
         "one two three four five six seven eight",
@@ -159,7 +160,9 @@ def test_overlaps_are_words_in_a_row_in_lower_case_with_spaces_folded(capsys, tm
     assert rows == [
         {"eval": "e", "train": "t", "ngrams": 2, "text": "one two three four five six seven eight"}
     ]
+    assert caplog.messages[-1] == f"1 pairs of problems of {train} and {held} share 8 words in a row"
     assert run(capsys, "curate", "overlap", train, held, "--words", "10")[1] == []
+    assert caplog.messages[-1] == f"0 pairs of problems of {train} and {held} share 10 words in a row"
 
 
 def test_every_pair_that_overlaps_is_listed_once():

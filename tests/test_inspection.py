@@ -161,7 +161,11 @@ def test_an_export_is_read_by_datasets(run, capsys, tmp_path, kind):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--export", "csv", "x"], "export must be one of sft, prm, dpo, pairs, jsonl, got 'csv'"),
+        (
+            ["--export", "csv", "x"],
+            "export must be one of sft, prm, dpo, pairs, jsonl, openlongcot, got 'csv'",
+        ),
+        (["--export", "openlongcot", "x", "--where", "depth > 1"], "--where picks thoughts"),
         (["--export", "sft", "nowhere/x"], "there is no folder"),
         (["--export", "sft"], "expected 2 arguments"),
     ],

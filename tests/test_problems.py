@@ -240,6 +240,7 @@ def test_a_broken_line_is_named_or_counted(tmp_path, line, message):
         ("gsm8", "did you mean 'gsm8k'"),
         ("game_24", "did you mean 'game24'"),
         ("countdwn", "did you mean 'countdown'"),
+        ("nope", "no problem set is called 'nope'. There are gsm8k,"),
         ("missing.jsonl", "problem file missing.jsonl is not there"),
         ("./missing/file.jsonl", "is not there"),
     ],

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 from llama_o1.arguments import build, parse, parser_of, value_of
 from llama_o1.errors import ConfigError
 from llama_o1.printed import printed
+
+log = logging.getLogger(__name__)
 
 
 def curate(arguments: list[str]) -> int:
@@ -68,6 +71,10 @@ def _overlap(arguments: list[str]) -> int:
     from llama_o1.tasks.overlap import overlaps, questions
 
     train, held = questions(given.train, "train", given.column), questions(given.eval, "test", given.column)
+    pairs = 0
     for found in overlaps(train, held, given.words):
+        pairs += 1
         printed(json.dumps(found._asdict(), ensure_ascii=False))
+    words = f"{given.words} words in a row"
+    log.info("%d pairs of problems of %s and %s share %s", pairs, given.train, given.eval, words)
     return 0

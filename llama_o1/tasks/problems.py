@@ -268,8 +268,9 @@ def _unknown(name: str) -> str:
     if "/" in name or name.endswith((".jsonl", ".jsonl.gz", ".json")):
         return f"problem file {name} is not there"
     known = (*STORED, *GENERATED)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    close = difflib.get_close_matches(name, known, n=1)
+    guess = f"; did you mean {close[0]!r}?" if close else "."
     return (
-        f"no problem set is called {name!r}; did you mean {nearest!r}? There are {', '.join(known)}, "
+        f"no problem set is called {name!r}{guess} There are {', '.join(known)}, "
         "JSONL files, dataset folders and Hugging Face datasets as owner/name"
     )
