@@ -106,6 +106,9 @@ def test_a_folder_with_files_is_refused_unless_it_is_the_same_fine_tuning_to_res
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match=r"holds files but no fine-tuning to resume"):
         cold_start(config_of(tiny_model, tmp_path, resume=True))
+    with pytest.raises(RunError, match=r"nowhere holds no fine-tuning to resume; leave out"):
+        cold_start(config_of(tiny_model, tmp_path / "nowhere", resume=True))
+    assert not (tmp_path / "nowhere").exists()
 
 
 @pytest.fixture(scope="module")
