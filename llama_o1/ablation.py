@@ -16,7 +16,7 @@ from llama_o1 import assemble
 from llama_o1.config import ModelSettings
 from llama_o1.evaluation import Sets, check_same_problems, fingerprint, fitting_of, problems_of
 from llama_o1.loop import Run
-from llama_o1.measure.ablations import FREE, TRAINED, TRAINING, AblateConfig
+from llama_o1.measure.ablate_settings import FREE, TRAINED, TRAINING, AblateConfig
 from llama_o1.measure.contest import Entry, contest
 from llama_o1.measure.effects import effects, figures_of
 from llama_o1.measure.evaluate import graded

@@ -106,9 +106,9 @@ FUNCTIONS = {"eval": "evaluate"}  # where a command has the name of one of Pytho
 # Of commands that have a file of their own.
 MODULES = {
     "curate": "llama_o1.curate.command",
-    "init": "llama_o1.initialise",
+    "init": "llama_o1.init_command",
     "inspect": "llama_o1.inspect_command",
-    "pool": "llama_o1.pool",
+    "pool": "llama_o1.pool_command",
     "prefer": "llama_o1.prefer.command",
     "report": "llama_o1.report.command",
 }

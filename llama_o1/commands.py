@@ -196,7 +196,7 @@ def evaluate(arguments: list[str]) -> int:
     from llama_o1.measure.settings import EvalConfig
 
     if "--ablate" in arguments:
-        from llama_o1.ablate import ablate_command
+        from llama_o1.ablate_command import ablate_command
 
         _print(ablate_command([argument for argument in arguments if argument != "--ablate"]))
         return 0

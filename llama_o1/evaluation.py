@@ -16,7 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from llama_o1 import assemble
 from llama_o1.errors import ProblemError, RunError
 from llama_o1.learn.model import Loaded
-from llama_o1.measure.ablations import AblateConfig
+from llama_o1.measure.ablate_settings import AblateConfig
 from llama_o1.measure.budgets import thinking
 from llama_o1.measure.compare import ALL, Plan, compare
 from llama_o1.measure.contest import Entry, checksum, contest

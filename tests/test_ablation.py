@@ -7,7 +7,7 @@ import pytest
 
 from llama_o1.cli import main
 from llama_o1.errors import ConfigError
-from llama_o1.measure.ablations import INFERENCE, TRAINED, TRAINING, WHOLE, AblateConfig
+from llama_o1.measure.ablate_settings import INFERENCE, TRAINED, TRAINING, WHOLE, AblateConfig
 from llama_o1.play.methods import MethodSettings
 
 SMALL = [

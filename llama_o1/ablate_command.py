@@ -10,7 +10,7 @@ from llama_o1.arguments import build, check_writable, parse, parser_of
 
 def ablate_command(arguments: list[str]) -> str:
     """Leave parts out of one search and compare; what is printed."""
-    from llama_o1.measure.ablations import AblateConfig
+    from llama_o1.measure.ablate_settings import AblateConfig
 
     words = "Leave out one part of a search, or of the self-play before it, at a time: what does it bring?"
     parser = parser_of("eval --ablate", words, AblateConfig)
