@@ -195,7 +195,7 @@ def test_the_command_writes_a_model_that_searches_by_comparing(tmp_path, tiny_mo
     assert main(["prefer", "--solutions", str(run), *small, *steps]) == 0
     assert "learned from 1 pairs; none were held out" in capsys.readouterr().out
     assert main(["prefer", "--solutions", str(run), *small, *steps]) == 2
-    assert "already holds files" in capsys.readouterr().err
+    assert "is in the way; name a folder that is new or empty" in capsys.readouterr().err
     tree = tmp_path / "tree.jsonl"
     search = ["--problem", "2 + 3?", "--search.method", "refine", "--search.answer", "pairwise"]
     short = ["--search.budget_tokens", "400", "--thoughts.max_text", "12", "--thoughts.max_answer", "8"]

@@ -12,7 +12,7 @@ from llama_o1.config import BUILTIN_MODEL
 from llama_o1.errors import RunError
 from llama_o1.format.compare import comparison
 from llama_o1.format.encode import Codec
-from llama_o1.learn.model import Loaded, load_model, merged, plain
+from llama_o1.learn.model import Loaded, check_free, load_model, merged, plain, write_model
 from llama_o1.learn.prefer import Asked, Stood, answered, learn_preferences
 from llama_o1.prefer.pairs import Pair, read_pairs
 from llama_o1.prefer.settings import PreferConfig
@@ -44,10 +44,9 @@ class Lesson(NamedTuple):
 
 
 def prefer(config: PreferConfig) -> Lesson:
-    """Teach as the config says and write the model to `config.out`; RunError when that is taken."""
+    """Teach as the config says and write the model to `config.out`; ModelError when that is taken."""
     out = Path(config.out)
-    if out.exists() and any(out.iterdir()):
-        raise RunError(f"{out} already holds files; choose another --out or remove it")
+    check_free(out)
     learned, held_out = read_pairs(config.solutions, config.held_out)
     with torch_threads(config.threads):
         loaded = load_model(
@@ -63,9 +62,7 @@ def prefer(config: PreferConfig) -> Lesson:
         asked = _asked(learned, codec, longest)
         _learn(loaded, asked, config)
         after = _stood(loaded, looked_at, config)
-    out.mkdir(parents=True, exist_ok=True)
-    merged(loaded.model).save_pretrained(out)
-    loaded.tokenizer.save_pretrained(out)
+    write_model(merged(loaded.model), loaded.tokenizer, out)
     return Lesson(len(asked), len(looked_at), before, after)
 
 
