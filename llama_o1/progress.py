@@ -1,10 +1,12 @@
-"""Progress bars on a terminal, nothing elsewhere; the log lines are the same on both."""
+"""Progress bars on a terminal, a line a minute elsewhere; the other log lines are the same on both."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import numpy as np
 from tqdm import tqdm
@@ -12,9 +14,15 @@ from tqdm import tqdm
 from llama_o1.engine.protocol import Engine, EngineFigures
 from tree.node import Tree
 
+log = logging.getLogger(__name__)
+
+LINE_EVERY_S = 60.0
+
 
 def bar(total: int, label: str, unit: str, *, position: int = 0) -> Any:
-    """A tqdm bar that vanishes when done; silent when stderr is not a terminal."""
+    """A tqdm bar that vanishes when done; `Lines` when stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        return Lines(total, label, unit)
     return tqdm(
         total=total,
         desc=label,
@@ -22,8 +30,46 @@ def bar(total: int, label: str, unit: str, *, position: int = 0) -> Any:
         position=position,
         leave=False,
         dynamic_ncols=True,
-        disable=not sys.stderr.isatty(),
     )
+
+
+class Lines:
+    """In place of a bar: how far it is, as a log line when the last one is a minute old."""
+
+    disable = True  # as a tqdm bar that is not shown
+
+    def __init__(
+        self, total: int, label: str, unit: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._total, self._label, self._unit, self._clock = total, label, unit, clock
+        self._done, self._postfix, self._said = 0, "", clock()
+
+    def update(self, num: int = 1) -> None:
+        """Count what was done."""
+        self._done += num
+        if self._clock() - self._said < LINE_EVERY_S or self._done >= self._total > 0:
+            return
+        self._said = self._clock()
+        of = f" of {self._total}" if self._total else ""
+        log.info("%s: %d%s %ss done%s", self._label, self._done, of, self._unit, self._postfix)
+
+    def set_postfix(self, figures: Mapping[str, Any], *, refresh: bool = True) -> None:
+        """What the next line also tells."""
+        self.set_postfix_str(", ".join(f"{name}={value}" for name, value in figures.items()), refresh=refresh)
+
+    def set_postfix_str(self, text: str, *, refresh: bool = True) -> None:
+        """The same as text."""
+        self._postfix = f" ({text})" if text else ""
+
+    def close(self) -> None:
+        """Nothing is left to clear away."""
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left to clear away."""
 
 
 class Clock:
