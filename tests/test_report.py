@@ -65,6 +65,15 @@ def test_runs_that_differ_by_their_seed_become_a_mean(tmp_path):
     assert [row[0] for row in rows] == ["run0", "run1", "run2", "mean of 3", "other"]
 
 
+def test_runs_with_the_same_seed_are_no_further_samples(tmp_path):
+    runs = [
+        read_run(write_reported(tmp_path / name, seed=seed, trees=False))
+        for name, seed in zip("abc", (0, 0, 1), strict=True)
+    ]
+    assert mean_outcomes(groups(runs[:2])[0]) == {}
+    assert mean_outcomes(groups(runs)[0])["greedy", "word 4"].runs == 2
+
+
 def test_tokens_and_cpu_time_of_a_run_are_summed(run):
     row = dict(zip(*cost_table(groups([read_run(run)])), strict=True))
     assert (row["tokens"], row["evaluation"], row["CPU"]) == (

@@ -120,8 +120,11 @@ def groups(runs: Sequence[RunRecord]) -> list[Group]:
 
 
 def mean_outcomes(group: Group) -> dict[Kind, MeanOutcome]:
-    """Means over the seeds of a group with at least two of them; of runs that have a change alone."""
-    each = [outcomes(run) for run in group.runs]
+    """Means over the seeds of a group with at least two of them; of runs that have a change alone.
+
+    Of runs with one and the same seed the first counts: the others are no further samples.
+    """
+    each = [outcomes(run) for run in {run.seed: run for run in reversed(group.runs)}.values()]
     found: dict[Kind, MeanOutcome] = {}
     for kind in dict.fromkeys(kind for one in each for kind in one):
         held = [one[kind] for one in each if kind in one]
