@@ -20,10 +20,11 @@ from llama_o1.format.marks import MarkSettings
 from llama_o1.learn.batch_file import encode, read_batch, write_batch
 from llama_o1.learn.checkpoint import save_checkpoint
 from llama_o1.learn.diagnose import diagnose
+from llama_o1.learn.figures import StepResult
 from llama_o1.learn.guards import NotFiniteError
 from llama_o1.learn.model import load_model
 from llama_o1.learn.settings import LearnerSettings, ValueSource
-from llama_o1.learn.trainer import Learner, StepResult
+from llama_o1.learn.trainer import Learner
 from llama_o1.measure.calibrate import calibration, effective_sample_size
 from llama_o1.progress import bar
 from llama_o1.value_head import HEAD_FILE

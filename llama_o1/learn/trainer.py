@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -25,20 +25,10 @@ from torch import Tensor
 from llama_o1.errors import ConfigError, RunError
 from llama_o1.format.tokens import SpecialIds
 from llama_o1.learn.batches import Batcher
+from llama_o1.learn.figures import Figures, Float32, StepResult, node_figures, path_step_figures, step_result
 from llama_o1.learn.forward import Readout, read
 from llama_o1.learn.guards import NotFiniteError, is_out_of_memory
-from llama_o1.learn.loss import (
-    PolicyLoss,
-    Weights,
-    combine,
-    imitation,
-    k3_kl,
-    masked_mean,
-    path_loss,
-    ppo_clip,
-    value_cross_entropy,
-    value_of,
-)
+from llama_o1.learn.loss import value_of
 from llama_o1.learn.model import CausalLM
 from llama_o1.learn.optimizer import take_tensors, tensors_of
 from llama_o1.learn.pack import Batch, Group
@@ -51,17 +41,6 @@ from replay.experience import Experience
 log = logging.getLogger(__name__)
 
 _LONGEST_SEARCH = timedelta(days=7)  # other processes wait for the one that searches; the default is minutes
-
-Float32 = npt.NDArray[np.float32]
-
-
-class StepResult(NamedTuple):
-    """What one step found, measured before the weights changed, in the order of the experiences."""
-
-    values: Float32  # [N] the model's value, in [0, 1]
-    td_errors: Float32  # [N] |value target - value|
-    ratios: Float32  # [N] mean of new / behaviour probability over sampled tokens
-    metrics: dict[str, float]  # means over the experiences, importance weights in `loss` only
 
 
 class Learner:
@@ -180,10 +159,10 @@ class Learner:
 
     def _figures(
         self, experiences: Sequence[Experience], weights: npt.NDArray[np.floating]
-    ) -> "_Figures | None":
+    ) -> Figures | None:
         """What the passes found, gradients added up, over all processes; None: some memory was too small."""
         self._optimizer.zero_grad(set_to_none=True)
-        figures = torch.zeros((len(experiences), len(_Figures._fields)), device=self.accelerator.device)
+        figures = torch.zeros((len(experiences), len(Figures._fields)), device=self.accelerator.device)
         short = torch.zeros(1, device=self.accelerator.device)
         try:
             self._make_passes(experiences, weights, figures)
@@ -196,7 +175,7 @@ class Learner:
             self._optimizer.zero_grad(set_to_none=True)
             return None
         sum_up(self.accelerator, [figures])
-        return _Figures(*figures.cpu().T)
+        return Figures(*figures.cpu().T)
 
     def _make_passes(
         self, experiences: Sequence[Experience], weights: npt.NDArray[np.floating], figures: Tensor
@@ -215,7 +194,7 @@ class Learner:
             figures[rows] = torch.stack(found, dim=1).detach().float()
 
     def _take_step(
-        self, figures: "_Figures", experiences: Sequence[Experience], weights: npt.NDArray[np.floating]
+        self, figures: Figures, experiences: Sequence[Experience], weights: npt.NDArray[np.floating]
     ) -> StepResult:
         """Move the weights; NotFiniteError, and they are as they were, for a number that is none."""
         finite = figures.loss.isfinite().tolist()
@@ -230,7 +209,7 @@ class Learner:
         self._optimizer.param_groups[0]["lr"] = rate
         self._optimizer.step()
         self.num_steps += 1
-        return _result(figures, experiences, {"grad_norm": float(norm), "learning_rate": rate})
+        return step_result(figures, experiences, {"grad_norm": float(norm), "learning_rate": rate})
 
     def _halve(self) -> None:
         if self.max_tokens < self.settings.max_tokens_per_forward:
@@ -257,62 +236,18 @@ class Learner:
             for group, batch in self.batches(experiences):
                 yield group, self.read(batch)
 
-    def _losses(self, batch: Batch, importance: Float[Tensor, " node"]) -> "_Figures":
+    def _losses(self, batch: Batch, importance: Float[Tensor, " node"]) -> Figures:
         s = self.settings
         reference = self._reference(batch) if s.kl_weight > 0 else None
         proximal = self._proximal_logprobs(batch) if s.decoupled else None
         new = self.read(batch, entropy_grad=s.entropy_weight > 0)
-        policy = self._policy_loss(new.logprobs, batch, proximal)
-        value = value_cross_entropy(new.rating, batch.value_target)
-        kl = torch.zeros_like(value) if reference is None else k3_kl(new.logprobs, reference, batch.sampled)
-        entropy = masked_mean(new.entropy, batch.sampled)
-        weights = Weights(
-            s.policy_weight, s.value_weight, s.kl_weight, s.entropy_weight, s.behaviour_kl_weight
-        )
-        return _Figures(
-            loss=combine(policy, value, kl, entropy, weights, importance),
-            policy_loss=policy.loss,
-            value_loss=value,
-            reference_kl=kl,
-            entropy=entropy,
-            ratio_mean=policy.ratio,
-            clip_fraction=policy.clipped,
-            approx_kl=policy.approx_kl,
-            value_mean=value_of(new.rating),
-        )
-
-    def _policy_loss(
-        self,
-        logprobs: Float[Tensor, "node own"],
-        batch: Batch,
-        proximal: Float[Tensor, "node own"] | None,
-    ) -> PolicyLoss:
-        s = self.settings
-        drawn = logprobs, batch.old_logprobs, batch.advantage, batch.sampled
-        if s.objective == "imitation":
-            return imitation(*drawn)
-        return ppo_clip(*drawn, s.clip, dual_clip=s.dual_clip, proximal=proximal)
+        return node_figures(new, batch, importance, s, reference=reference, proximal=proximal)
 
     def _path_losses(
         self, batch: Batch, importance: Float[Tensor, " node"], *, labels: int, steps: int
-    ) -> "_Figures":
-        """The figures of steps of solution paths; what only a policy gradient has is 0, its ratio 1."""
-        s, new = self.settings, self.read(batch)
-        policy, value = path_loss(
-            new.logprobs, batch.sampled, new.rating, batch.value_target, labels=labels, steps=steps
-        )
-        zero = torch.zeros_like(value)
-        return _Figures(
-            loss=importance * (s.policy_weight * policy + s.value_weight * value),
-            policy_loss=policy,
-            value_loss=value,
-            reference_kl=zero,
-            entropy=masked_mean(new.entropy, batch.sampled),
-            ratio_mean=zero + 1,
-            clip_fraction=zero,
-            approx_kl=zero,
-            value_mean=value_of(new.rating),
-        )
+    ) -> Figures:
+        new = self.read(batch)
+        return path_step_figures(new, batch, importance, self.settings, labels=labels, steps=steps)
 
     def _proximal_logprobs(self, batch: Batch) -> Float[Tensor, "node own"]:
         with torch.no_grad(), self._as_marked():
@@ -345,26 +280,3 @@ class Learner:
             experiences,
             weights,
         )
-
-
-class _Figures(NamedTuple):
-    """Per node, in the order of the metrics."""
-
-    loss: Float[Tensor, " node"]
-    policy_loss: Float[Tensor, " node"]
-    value_loss: Float[Tensor, " node"]
-    reference_kl: Float[Tensor, " node"]
-    entropy: Float[Tensor, " node"]
-    ratio_mean: Float[Tensor, " node"]
-    clip_fraction: Float[Tensor, " node"]
-    approx_kl: Float[Tensor, " node"]
-    value_mean: Float[Tensor, " node"]
-
-
-def _result(figures: _Figures, experiences: Sequence[Experience], extra: dict[str, float]) -> StepResult:
-    values = figures.value_mean.numpy()
-    targets = np.array([e.value_target for e in experiences], dtype=np.float32)
-    td_errors = np.abs(targets - values)
-    metrics = {name: float(column.mean()) for name, column in figures._asdict().items()}
-    metrics |= {"value_target_mean": float(targets.mean()), "td_error": float(td_errors.mean())} | extra
-    return StepResult(values, td_errors, figures.ratio_mean.numpy(), metrics)
