@@ -148,6 +148,9 @@ def _one_line(message: str, parser: ArgumentParser) -> str:
             group = match.groupdict().get("group")
             key = (f"{group}." if group else "") + match["key"].removesuffix("+")
             known = _keys(parser)
+            first, dot, _ = key.partition(".")
+            if dot and not _KEY.search(message) and not nearest(first, {n.partition(".")[0] for n in known}):
+                return f"unknown setting {first!r}; `--help` lists the settings"  # of another command
             parts = {part for name in known for part in name.split(".")} | _SET_KEYS
             guess = nearest(key, known) or nearest(key.rpartition(".")[2], parts)
             return f"unknown setting {key!r}{guess or '; `--help` lists the settings'}"

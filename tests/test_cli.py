@@ -77,6 +77,11 @@ def test_an_unknown_key_of_a_config_file_names_the_nearest(capsys, tmp_path, tex
     assert wanted in refused(capsys, "train", "--config", file)
 
 
+def test_settings_of_another_command_are_named_by_their_group(capsys):
+    line = refused(capsys, "curate", "--config", "configs/eval.yaml")
+    assert line.startswith(("llama-o1: unknown setting 'methods'", "llama-o1: unknown setting 'variants'"))
+
+
 @pytest.mark.parametrize(
     ("flag", "value", "words"),
     [

@@ -236,6 +236,11 @@ def test_a_damaged_folder_is_named_in_one_line(ready, file, damage):
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_that_holds_no_model_is_told_what_is_missing(tmp_path):
+    with pytest.raises(ModelError, match=r"cannot be read: it holds no config\.json; name the folder"):
+        load_model(tmp_path)
+
+
 def test_a_tokenizer_larger_than_the_weights_is_refused(ready):
     load_model(ready).tokenizer.save_pretrained(ready.parent / "source")
     with pytest.raises(

@@ -185,6 +185,11 @@ def find_model(name: str | Path) -> Source:
 
 def read_folder(source: Source, reader: Any, **options: Any) -> Any:
     """What a loader of transformers makes of the folder; ModelError with one line when it cannot."""
+    if not any((source.folder / file).exists() for file in ("config.json", "adapter_config.json")):
+        raise ModelError(
+            f"model folder {source.name} cannot be read: it holds no config.json; name the folder that "
+            "holds it and the weights"
+        )
     try:
         return reader.from_pretrained(source.folder, **options)
     except Exception as error:  # the loaders raise nearly every type for a damaged file
