@@ -31,7 +31,7 @@ def ready(tmp_path):
 def test_any_model_gets_the_tokens_and_its_old_rows_stay(tmp_path, kind):
     before = save(tmp_path / "source", kind)
     assert init_model(tmp_path / "source", tmp_path / "out").added == list(SPECIAL_TOKENS)
-    model, _, special, _ = load_model(tmp_path / "out")
+    model, _, special, *_ = load_model(tmp_path / "out")
     old, new = len(CHARACTERS), special.remaining[-1] + 1
     assert special.start_of_father_id == new - len(SPECIAL_TOKENS) >= old
     for kept, table in zip(tables(before), tables(model), strict=True):
@@ -262,7 +262,7 @@ def test_the_dtype_is_that_of_the_weights(ready):
 def test_an_adapter_trains_the_new_rows_and_merges_into_plain_weights(tmp_path, kind):
     save(tmp_path / "source", kind)
     init_model(tmp_path / "source", tmp_path / "out")
-    model, tokenizer, special, _ = load_model(tmp_path / "out", adapter=LoraSettings(rank=2))
+    model, tokenizer, special, *_ = load_model(tmp_path / "out", adapter=LoraSettings(rank=2))
     base = load_model(tmp_path / "out").model
     ids = (4, special.positive, 30, special.negative)
     torch.testing.assert_close(logits_of(model, ids), logits_of(base, ids))
@@ -287,7 +287,7 @@ def test_an_adapter_trains_the_new_rows_and_merges_into_plain_weights(tmp_path, 
 
 
 def test_an_adapter_folder_loads_as_its_merged_model(ready):
-    model, tokenizer, special, _ = load_model(ready, adapter=LoraSettings(rank=2), seed=4)
+    model, tokenizer, special, *_ = load_model(ready, adapter=LoraSettings(rank=2), seed=4)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
