@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 from llama_o1.arguments import check_writable, parse, parser_of
 from llama_o1.errors import ConfigError, RunError
 from llama_o1.printed import printed
+from replay.inspect.datasets import MARGIN
 
 
 def inspect(arguments: list[str]) -> int:
@@ -85,7 +86,7 @@ def _parser() -> ArgumentParser:
         help="sft, prm, dpo, pairs, jsonl, openlongcot",
     )
     parser.add_argument(
-        "--margin", type=float, default=0.25, help="of value targets, between thoughts of dpo"
+        "--margin", type=float, default=MARGIN, help="of value targets, between thoughts of dpo"
     )
     parser.add_argument(
         "--json", type=str | None, nargs="?", const="-", help="write JSON to this file; alone: print it"
