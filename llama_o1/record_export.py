@@ -20,7 +20,10 @@ from tree.actions import MetaAction
 
 
 def export_records(place: Path, file: Path) -> str:
-    """Write a record of each tree of a run, or of a file of trees; what became of them."""
+    """Write a record of each tree of a run, or of a file of trees; what became of them.
+
+    RunError where there are no trees, RecordError where none can be a record.
+    """
     files = _files(place)
     if not files:
         raise RunError(f"no trees in {place}: expected a run folder, or a file of trees (.jsonl)")
@@ -35,6 +38,9 @@ def export_records(place: Path, file: Path) -> str:
                     left_out.append(f"{found.name}:{number}: {error}")
 
     num_lines = write_lines(file, lines())
+    if left_out and not num_lines:
+        file.unlink()
+        raise RecordError(f"no tree of {place} can be a record, the first is {left_out[0]}")
     rest = f"; left out {len(left_out)}, the first {left_out[0]}" if left_out else ""
     return f"wrote {num_lines:,} records to {file}{rest}"
 

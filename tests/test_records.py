@@ -151,3 +151,14 @@ def test_a_tree_that_no_record_can_hold_is_left_out_and_named(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "wrote 1 records" in printed
     assert "left out 1, the first 000001.jsonl:1: thought 1 holds <critic> in its text" in printed
+
+
+def test_an_export_that_no_tree_fits_writes_nothing(tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    file, out = run / "trees" / "000001.jsonl", tmp_path / "out.jsonl"
+    file.write_text(file.read_text().replace("add them", "a <critic> here"))
+    lines = [line for line in file.read_text().splitlines(keepends=True) if "<critic>" in line]
+    file.write_text("".join(lines))
+    assert main(["inspect", str(run), "--export", "openlongcot", str(out)]) == 2
+    assert "can be a record, the first is 000001.jsonl:1: thought" in capsys.readouterr().err
+    assert not out.exists()
