@@ -39,6 +39,7 @@ from llama_o1.sft_folder import SftFolder
 from llama_o1.sft_look import Found, Look, accuracy_of
 from llama_o1.tasks.mixture import draw
 from llama_o1.threads import torch_threads
+from llama_o1.value_head import tell_left_out
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ def _start_from(config: SftConfig) -> Loaded:
     if config.model is None:
         return _on_device(_new_nano(config))
     source = NANO_FOLDER if config.model == BUILTIN_MODEL else config.model
+    tell_left_out(source)
     adapter = config.lora if config.adapter == "lora" else None
     return _on_device(load_model(source, adapter=adapter, seed=config.seed, marks=config.marks))
 

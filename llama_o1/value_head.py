@@ -9,6 +9,7 @@ what a search read and what the learner sees.
 Engines and learner share one head. A model whose output layer is not given hidden states has none.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llama_o1.errors import ModelError
+
+log = logging.getLogger(__name__)
 
 HEAD_FILE = "value_head.safetensors"
 
@@ -47,6 +50,16 @@ def new_head(model: nn.Module, *, seed: int = 0) -> ValueHead:
     config: Any = model.config
     spread = getattr(config.get_text_config(), "initializer_range", None)
     return ValueHead(head_width(model), spread=0.02 if spread is None else spread, seed=seed)
+
+
+def tell_left_out(source: str | Path) -> None:
+    """Warn where the model to start from has a head and what is made of it will have none."""
+    if (Path(source) / HEAD_FILE).is_file():
+        log.warning(
+            "%s has a value head, which fits its weights only: the model made from it has none and is used "
+            "with model.value rating",
+            source,
+        )
 
 
 def head_width(model: nn.Module) -> int:

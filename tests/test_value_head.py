@@ -19,7 +19,15 @@ from llama_o1.learn.checkpoint import load_checkpoint, save_checkpoint
 from llama_o1.learn.model import add_lora, export_model, load_model
 from llama_o1.learn.settings import LearnerSettings, LoraSettings
 from llama_o1.learn.trainer import Learner
-from llama_o1.value_head import HEAD_FILE, ValueHead, head_width, new_head, read_head, save_head
+from llama_o1.value_head import (
+    HEAD_FILE,
+    ValueHead,
+    head_width,
+    new_head,
+    read_head,
+    save_head,
+    tell_left_out,
+)
 
 SETTINGS = LearnerSettings(learning_rate=1e-2, warmup_steps=0, threads=1)
 CONTEXTS = ((1, 2, 3), (1, 2, 3, 9, 8, 7), (5,), (4, 4, 4, 4, 4, 4, 4, 4))
@@ -164,6 +172,14 @@ def test_exported_weights_have_the_head_beside_them(tmp_path, tiny_model):
     again = load_model(tmp_path / "out", value="head", new_value_head=False)
     assert torch.equal(again.value_head.weight, loaded.value_head.weight)
     assert load_model(tmp_path / "out").value_head is None, "the rating unless the head is asked for"
+
+
+def test_a_head_that_a_fine_tuned_model_will_not_have_is_told(tmp_path, caplog):
+    tell_left_out(tmp_path)
+    assert not caplog.records
+    (tmp_path / HEAD_FILE).touch()
+    tell_left_out(tmp_path)
+    assert "has a value head" in caplog.text
 
 
 def test_a_damaged_head_or_another_models_is_named(tmp_path):

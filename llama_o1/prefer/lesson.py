@@ -18,6 +18,7 @@ from llama_o1.prefer.pairs import Pair, read_pairs
 from llama_o1.prefer.settings import PreferConfig
 from llama_o1.progress import bar
 from llama_o1.threads import torch_threads
+from llama_o1.value_head import tell_left_out
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +49,11 @@ def prefer(config: PreferConfig) -> Lesson:
     out = Path(config.out)
     check_free(out)
     learned, held_out = read_pairs(config.solutions, config.held_out)
+    source = NANO_FOLDER if config.model == BUILTIN_MODEL else config.model
+    tell_left_out(source)
     with torch_threads(config.threads):
         loaded = load_model(
-            NANO_FOLDER if config.model == BUILTIN_MODEL else config.model,
+            source,
             adapter=config.lora if config.adapter == "lora" else None,
             seed=config.seed,
             marks=config.marks,
