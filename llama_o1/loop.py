@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from itertools import chain, islice
 
 import numpy as np
+import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from llama_o1 import assemble
@@ -119,7 +120,8 @@ class Run:
     def train(self) -> str:
         """Run all iterations that are left and close everything; what changed, in plain words."""
         config = self.config
-        with self._opened, logging_redirect_tqdm():
+        with self._opened, torch.random.fork_rng(), logging_redirect_tqdm():
+            torch.manual_seed(config.seed)  # nothing draws from it, but checkpoints hold its state
             restored = self._restore()
             self._publish()
             if not restored:

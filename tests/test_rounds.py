@@ -77,9 +77,9 @@ def finished(config, tmp_path_factory):
 
 
 def bytes_of(folder):
-    """What rounds leave behind and holds no clock; not torch's own generator, which other tests draw from."""
+    """What rounds leave behind and holds no clock."""
     parts = ("trees/*.jsonl", "paths/*.jsonl", f"checkpoints/{LAST}/*.safetensors")
-    files = [f for part in parts for f in folder.glob(part) if f.stem != "generators"]
+    files = [f for part in parts for f in folder.glob(part)]
     return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 
