@@ -26,7 +26,9 @@ class SegmentProgram:
         """What comes after the segment's tokens so far."""
         if len(ids) < len(self.header):
             return Force(self.header[len(ids) :])
-        if self.ending.begins(ids[len(self.header) :]) is not None:
+        drawn = ids[len(self.header) :]
+        # An end that stood earlier has halted the segment there.
+        if drawn and drawn[-1] in self.ending.wakes and self.ending.begins(drawn) is not None:
             return Halt()
         if len(ids) >= self.cap:
             return Halt()
@@ -34,7 +36,7 @@ class SegmentProgram:
         control = None if self.plan is None else self.plan.token_at(position)
         if control is not None:
             return Force((control,))
-        result = () if self.calculator is None else self.calculator.result(ids[len(self.header) :])
+        result = () if self.calculator is None else self.calculator.result(drawn)
         if not result:
             return Draw()
         result = result if self.plan is None else self.plan.weave(result, position)
@@ -79,9 +81,9 @@ class Ending:
         at = text.find(self._text) if not self._braces else _closing(text, self._braces)
         if at < 0:
             return None
-        kept = 0
-        while kept < len(ids) and len(self._shown(ids[: kept + 1])) <= at:
-            kept += 1
+        kept = len(ids)
+        while len(self._shown(ids[:kept])) > at:
+            kept -= 1
         return kept
 
     def _shown(self, ids: Sequence[int]) -> str:
