@@ -129,7 +129,7 @@ def _weighed(
     for ids, learn, _, given in _scripts(told, rng, config, loaded):
         weights = [weight if i in marks else float(wanted) for i, wanted in zip(ids, learn, strict=True)]
         weights = [0.0] * given + weights[given:]  # a prompt in words names the control tokens
-        yield ids[: config.sft.max_length], weights[: config.sft.max_length]
+        yield Line(ids[: config.sft.max_length], weights[: config.sft.max_length])
 
 
 def texts_of(problem: Problem, config: SftConfig) -> Iterator[str]:

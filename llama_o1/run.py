@@ -136,7 +136,7 @@ def begin(config: RunConfig) -> RunFolder:
     return folder
 
 
-def append_metrics(file: Path, **numbers: float | int | str) -> None:
+def append_metrics(file: Path, **numbers: Any) -> None:
     """Append one metrics object."""
     reach("metrics: before append")
     with file.open("a", encoding="utf-8") as lines:
@@ -147,7 +147,7 @@ def append_metrics(file: Path, **numbers: float | int | str) -> None:
 def drop_metrics_after(file: Path, step: int) -> None:
     """Drop the objects of later steps, and one that a kill has cut."""
     if file.exists():
-        kept = [line for line in _whole_lines(file) if json.loads(line)["step"] <= step]
+        kept = [line for line in whole_lines(file) if json.loads(line)["step"] <= step]
         write_whole(file, "".join(line + "\n" for line in kept))
 
 
@@ -203,7 +203,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _whole_lines(path: Path) -> list[str]:
+def whole_lines(path: Path) -> list[str]:
     """Lines that end in a newline: a kill may have cut the last one."""
     text = path.read_text(encoding="utf-8")
     return text[: text.rfind("\n") + 1].splitlines()

@@ -1,17 +1,20 @@
 """A fine-tuning on one page: lines -> steps -> checkpoints and looks on the way -> a model with its card.
 
+With own lines it has two stages, of which the first is a fine-tuning in a folder of its own.
+
 Resuming makes the lines of the steps that were taken once more, which is exact and quick beside learning.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -32,9 +35,11 @@ from llama_o1.learn.checkpoint import (
 from llama_o1.learn.coldstart import Tuner
 from llama_o1.learn.model import Loaded, load_model, merged, plain, quiet
 from llama_o1.learn.nano import nano_model, nano_tokenizer
+from llama_o1.learn.settings import ColdstartSettings
 from llama_o1.lines import Material, material_of, texts_of
+from llama_o1.own_lines import check_problems, own_lines, with_own_lines
 from llama_o1.progress import bar
-from llama_o1.sft_config import SftConfig
+from llama_o1.sft_config import OwnLineSettings, SftConfig
 from llama_o1.sft_folder import SftFolder
 from llama_o1.sft_look import Found, Look, accuracy_of
 from llama_o1.tasks.mixture import draw
@@ -56,6 +61,16 @@ class Progress:
     recent: list[float] = field(default_factory=list)  # losses of the last steps, at most LOG_EVERY
 
 
+class Stage(NamedTuple):
+    """Steps by one optimizer, and what came before them."""
+
+    loaded: Loaded
+    material: Material
+    settings: ColdstartSettings
+    begun: Progress  # what the stage before took
+    steps_before: int = 0
+
+
 def cold_start(config: SftConfig, command: str | None = None) -> Loaded:
     """Train as the config says and write the model to `config.out`; RunError when that is taken.
 
@@ -69,12 +84,12 @@ def cold_start(config: SftConfig, command: str | None = None) -> Loaded:
         )
     with torch_threads(config.threads), torch.random.fork_rng(), logging_redirect_tqdm():
         torch.manual_seed(config.seed)
-        loaded = _start_from(config)
-        material = material_of(config, loaded)
+        stage = _on_own_lines(config, folder) if config.own_lines.problems else _on_given_lines(config)
+        loaded, material = stage.loaded, stage.material
         look = Look(config, loaded, material.held_out)
         folder.begin(config)
-        tuner = Tuner(loaded.model, config.sft, pad_id=loaded.pad_id, steps=material.num_steps)
-        progress = _restored(folder, config, tuner)
+        tuner = Tuner(loaded.model, stage.settings, pad_id=loaded.pad_id, steps=material.num_steps)
+        progress = _restored(folder, config, tuner) or stage.begun
         _train(config, folder, loaded, material, tuner, progress, look)
         found = look(tuner, last=True)
         look.close()
@@ -82,9 +97,34 @@ def cold_start(config: SftConfig, command: str | None = None) -> Loaded:
         loaded.tokenizer.save_pretrained(folder.path)
         for one in found:
             folder.log(step=tuner.num_steps, **one)
-        write_card(_card(config, loaded, material, tuner, progress, found, command), folder.path)
+        write_card(_card(config, stage, tuner, progress, found, command), folder.path)
     log.info("wrote %s after %d steps, %d tokens", folder.path, tuner.num_steps, progress.tokens)
     return loaded
+
+
+def _on_given_lines(config: SftConfig) -> Stage:
+    loaded = _start_from(config)
+    return Stage(loaded, material_of(config, loaded), config.sft, Progress())
+
+
+def _on_own_lines(config: SftConfig, folder: SftFolder) -> Stage:
+    """The second stage, after the first in a folder of its own, which is a whole fine-tuning."""
+    check_problems(config)
+    folder.begin(config)
+    first = replace(
+        config, out=str(folder.first_stage), own_lines=OwnLineSettings(), resume=folder.first_stage.exists()
+    )
+    card = SftFolder(folder.first_stage).card
+    if not card.exists():
+        cold_start(first)
+    made = json.loads(card.read_text(encoding="utf-8"))
+    loaded = _on_device(load_model(folder.first_stage, seed=config.seed, marks=config.marks))
+    own = own_lines(config, loaded, folder.own_lines)
+    worked = material_of(replace(first, sft=config.own_lines.sft), loaded)
+    begun = Progress(made["tokens"], made["seconds"] + own.seconds)
+    return Stage(
+        loaded, with_own_lines(worked, own, config), config.own_lines.sft, begun, steps_before=made["steps"]
+    )
 
 
 def _start_from(config: SftConfig) -> Loaded:
@@ -112,13 +152,13 @@ def _on_device(loaded: Loaded) -> Loaded:
     return loaded
 
 
-def _restored(folder: SftFolder, config: SftConfig, tuner: Tuner) -> Progress:
-    """Where the last whole checkpoint stands, model and optimizer put back; the beginning without one."""
+def _restored(folder: SftFolder, config: SftConfig, tuner: Tuner) -> Progress | None:
+    """Where the last whole checkpoint stands, model and optimizer put back; None without one."""
     recover_checkpoints(folder.checkpoints)
     checkpoint = latest_checkpoint(folder.checkpoints)
     if checkpoint is None:
         folder.forget_after(-1)
-        return Progress()
+        return None
     progress = Progress(**load_checkpoint(checkpoint, tuner))
     prune_checkpoints(folder.checkpoints, tuner.num_steps, config.keep_checkpoints)
     folder.forget_after(tuner.num_steps)
@@ -203,8 +243,7 @@ def _log_step(folder: SftFolder, progress: Progress, step: int, rate: float) -> 
 
 def _card(
     config: SftConfig,
-    loaded: Loaded,
-    material: Material,
+    stage: Stage,
     tuner: Tuner,
     progress: Progress,
     found: Found,
@@ -212,16 +251,16 @@ def _card(
 ) -> dict[str, Any]:
     losses = [one["loss"] for one in found if one["phase"] == "held_out"]
     again = f"llama-o1 sft --config {shlex.quote(str(SftFolder(Path(config.out)).config))} --out OUT"
-    model: Any = plain(loaded.model)
+    model: Any = plain(stage.loaded.model)
     return {
         "name": Path(config.out).name,
         "model": "nothing (a new model)" if config.model is None else config.model,
         "adapter": config.adapter,
         "form": config.form,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "data": material.words,
+        "data": stage.material.words,
         "seed": config.seed,
-        "steps": tuner.num_steps,
+        "steps": stage.steps_before + tuner.num_steps,
         "tokens": progress.tokens,
         "seconds": round(progress.seconds, 1),
         "device": f"{model.device.type}, {torch.get_num_threads()} threads",

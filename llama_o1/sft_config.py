@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from llama_o1.errors import ConfigError
@@ -15,7 +16,19 @@ from llama_o1.tasks.mixture import ProblemSet
 
 
 @dataclass(frozen=True)
-class SftEvaluation:
+class Lengths:
+    """How long what the model writes may become, in tokens."""
+
+    path_budget: int = 128
+    """Thinking tokens of one answer."""
+    max_text: int = 64
+    """Of one thought."""
+    max_answer: int = 32
+    """Of one conclusion."""
+
+
+@dataclass(frozen=True)
+class SftEvaluation(Lengths):
     """What is looked at before, while it goes and after; without problems and `data` nothing is."""
 
     problems: tuple[ProblemSet, ...] = ()
@@ -26,18 +39,44 @@ class SftEvaluation:
     """Steps between evaluations."""
     lines: int = 128
     """Held-out lines of worked problems whose loss is looked at; of a file it is the `holdout`."""
-    path_budget: int = 128
-    """Thinking tokens of one answer."""
-    max_text: int = 64
-    """Of one thought."""
-    max_answer: int = 32
-    """Of one conclusion."""
 
     def __post_init__(self) -> None:
         """Refuse evaluations that never come."""
         for name, least in (("every", 1), ("lines", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"evaluation.{name} must be at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class OwnLineSettings(Lengths):
+    """A second stage, in which the model learns to rate lines of its own; without problems there is none."""
+
+    problems: tuple[ProblemSet, ...] = ()
+    """What it writes about; answers are enough."""
+    count: int = 6000
+    """Problems."""
+    samples: int = 4
+    """Lines of each."""
+    temperature: float = 0.8
+    """At which they are drawn."""
+    share: float = 0.5
+    """Of the lines of a step; the others are those of the first stage, so that nothing is forgotten."""
+    sft: ColdstartSettings = field(
+        default_factory=lambda: ColdstartSettings(steps=1000, learning_rate=8e-4, warmup_steps=50)
+    )
+    """Of the second stage."""
+
+    def __post_init__(self) -> None:
+        """Refuse counts that make no line."""
+        for name in ("count", "samples"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"own_lines.{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.share <= 1:
+            raise ConfigError(f"own_lines.share must be above 0 and at most 1, got {self.share}")
+        if not 0 < self.temperature < inf:
+            raise ConfigError(f"own_lines.temperature must be finite and above 0, got {self.temperature}")
+        if self.sft.epochs is not None:
+            raise ConfigError("own_lines.sft takes steps, not epochs")
 
 
 @dataclass(frozen=True)
@@ -97,6 +136,7 @@ class SftConfig:
     threads: int = 0
     """CPU threads of torch; 0: as many as there are cores."""
     sft: ColdstartSettings = field(default_factory=ColdstartSettings)
+    own_lines: OwnLineSettings = field(default_factory=OwnLineSettings)
     evaluation: SftEvaluation = field(default_factory=SftEvaluation)
 
     def __post_init__(self) -> None:
@@ -118,6 +158,8 @@ class SftConfig:
         if not self.budgets:
             raise ConfigError("budgets must name at least one path budget, got none")
         BudgetPlan(min(self.budgets), (), self.marks)
+        if self.own_lines.problems and self.form == "line":
+            raise ConfigError("own_lines are for ratings, which plain text has not; use form thoughts")
         if not self.problems:
             raise ConfigError("problems must name at least one problem set, got none")
 

@@ -1,6 +1,7 @@
 """The folder of a fine-tuning: the finished model, and beside it what a stopped one needs to go on.
 
-sft.yaml (resolved), metrics.jsonl, checkpoints/, card.json and README.md (written last).
+sft.yaml (resolved), metrics.jsonl, checkpoints/, card.json and README.md (written last); with a second stage
+own_lines.jsonl, and the first stage in worked/.
 """
 
 from __future__ import annotations
@@ -38,6 +39,16 @@ class SftFolder:
     def checkpoints(self) -> Path:
         """One folder a checkpoint."""
         return self.path / "checkpoints"
+
+    @property
+    def first_stage(self) -> Path:
+        """The folder of the first stage, where there are two."""
+        return self.path / "worked"
+
+    @property
+    def own_lines(self) -> Path:
+        """What the model of the first stage wrote, one block of problems a line."""
+        return self.path / "own_lines.jsonl"
 
     @property
     def card(self) -> Path:

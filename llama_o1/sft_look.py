@@ -18,7 +18,7 @@ from llama_o1.measure.evaluate import evaluate
 from llama_o1.play.expand import Expander, ThoughtSettings
 from llama_o1.play.methods import MethodSettings
 from llama_o1.progress import bar
-from llama_o1.sft_config import SftConfig
+from llama_o1.sft_config import Lengths, SftConfig
 from llama_o1.tasks.mixture import select
 from llama_o1.tasks.problem import Problem
 from tree.actions import Transitions
@@ -82,18 +82,7 @@ class Look:
         ]  # fmt: skip
 
     def _expander(self, system: assemble.System) -> Expander:
-        config, look = self._config, self._config.evaluation
-        thoughts = ThoughtSettings(
-            path_budget=look.path_budget,
-            max_text=look.max_text,
-            max_answer=look.max_answer,
-            temperature=0.0,
-            calculator=config.calculates,
-            show_budget=config.show_budget,
-            marks=config.marks,
-            line=config.line,
-        )
-        return assemble.expander(system, thoughts)
+        return expander_of(system, self._config, self._config.evaluation, temperature=0.0)
 
     def _fitting(self, split: str) -> dict[str, list[Problem]]:
         """The problems of each set that the model's context holds."""
@@ -116,6 +105,23 @@ class Look:
 
 
 LONGEST_TREE = 4096  # tokens of one greedy line, headers and all; its thinking is held to path_budget
+
+
+def expander_of(
+    system: assemble.System, config: SftConfig, lengths: Lengths, *, temperature: float
+) -> Expander:
+    """Who writes as the model is taught to."""
+    thoughts = ThoughtSettings(
+        path_budget=lengths.path_budget,
+        max_text=lengths.max_text,
+        max_answer=lengths.max_answer,
+        temperature=temperature,
+        calculator=config.calculates,
+        show_budget=config.show_budget,
+        marks=config.marks,
+        line=config.line,
+    )
+    return assemble.expander(system, thoughts)
 
 
 def accuracy_of(found: Found) -> float | None:

@@ -11,7 +11,7 @@ import torch
 from llama_o1.errors import RunError
 from llama_o1.learn.coldstart import Tuner
 from llama_o1.learn.model import load_model
-from llama_o1.learn.rows import endless_steps, epoch_steps
+from llama_o1.learn.rows import Line, endless_steps, epoch_steps
 from llama_o1.learn.settings import ColdstartSettings
 from llama_o1.sft import cold_start
 from llama_o1.sft_config import SftConfig
@@ -28,7 +28,7 @@ def fine_tune(loaded, lines, settings=SETTINGS):
 
 def test_a_line_that_is_repeated_is_learned(tiny_model):
     loaded = load_model(tiny_model)
-    losses = fine_tune(loaded, [([30, 31, 32, 33, 34], [False, False, True, True, True])] * 600)
+    losses = fine_tune(loaded, [Line([30, 31, 32, 33, 34], [0, 0, 1, 1, 1])] * 600)
     assert len(losses) == SETTINGS.steps
     assert losses[-1] < 0.1 * losses[0]
 
@@ -36,10 +36,18 @@ def test_a_line_that_is_repeated_is_learned(tiny_model):
 def test_only_tokens_that_are_to_be_learned_are_learned(tiny_model):
     """Of a line whose third token is masked, the fourth becomes likely and the third does not."""
     loaded = load_model(tiny_model)
-    fine_tune(loaded, [([30, 31, 99, 33], [False, False, False, True])] * 600)
+    fine_tune(loaded, [Line([30, 31, 99, 33], [0, 0, 0, 1])] * 600)
     logprobs = loaded.model(input_ids=torch.tensor([[30, 31, 99]])).logits[0].log_softmax(-1)
     assert logprobs[2, 33] > -0.5
     assert logprobs[1, 99] < -3.0
+
+
+def test_a_token_is_learned_as_its_label_where_the_line_reads_another(tiny_model):
+    loaded = load_model(tiny_model)
+    fine_tune(loaded, [Line([30, 31, 99, 33], [0, 0, 1, 1], [30, 31, 32, 34])] * 600)
+    logprobs = loaded.model(input_ids=torch.tensor([[30, 31, 99]])).logits[0].log_softmax(-1)
+    assert logprobs[1, 32] > -0.5  # after 30 31, though the line reads 99
+    assert logprobs[2, 34] > -0.5  # after 30 31 99
 
 
 @pytest.mark.parametrize("weights", [(9, 1, 1, 1), (0, 1, 0, 1), (0, 1, 0.5, 3)])
@@ -50,7 +58,7 @@ def test_a_token_counts_by_its_weight_and_leaves_the_others_as_they_are(tiny_mod
         predicted = loaded.model(input_ids=torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
     each = [-float(predicted[i, token]) for i, token in enumerate(ids[1:])]  # nothing predicts the first one
     counted = [weight * loss for weight, loss in zip(weights[1:], each, strict=True) if weight]
-    losses = fine_tune(loaded, [(ids, weights)])
+    losses = fine_tune(loaded, [Line(ids, weights)])
     assert losses == [pytest.approx(sum(counted) / len(counted), rel=1e-5)]
 
 
@@ -100,7 +108,7 @@ def test_the_rate_warms_up_and_comes_down_by_a_cosine():
 
 
 def lines_of_many_lengths():
-    return [([30 + (7 * i + k) % 60 for k in range(3 + i)], [0.0, *[1.0] * (2 + i)]) for i in range(9)]
+    return [Line([30 + (7 * i + k) % 60 for k in range(3 + i)], [0.0, *[1.0] * (2 + i)]) for i in range(9)]
 
 
 def test_a_line_does_not_see_the_lines_beside_it_nor_the_padding(tiny_model):
@@ -108,7 +116,7 @@ def test_a_line_does_not_see_the_lines_beside_it_nor_the_padding(tiny_model):
     loaded = load_model(tiny_model)
     lines = lines_of_many_lengths()
     whole = Tuner(loaded.model, replace(SETTINGS, batch_tokens=4096), pad_id=loaded.pad_id, steps=1)
-    alone = [(len(ids) - 1, whole.loss([(ids, weights)])) for ids, weights in lines]
+    alone = [(len(line.ids) - 1, whole.loss([line])) for line in lines]
     mean = sum(count * loss for count, loss in alone) / sum(count for count, _ in alone)
     together, tokens = whole.step(lines)
     assert tokens == 9 * 32
@@ -132,8 +140,8 @@ def test_every_epoch_holds_each_line_once_in_steps_of_so_many_lines(tiny_model):
     settings = replace(SETTINGS, epochs=3, batch_lines=4)
     steps = list(epoch_steps(lines, settings, 0))
     assert [len(step) for step in steps] == [4, 4, 1] * 3
-    epochs = [[ids for step in steps[first : first + 3] for ids, _ in step] for first in (0, 3, 6)]
+    epochs = [[line.ids for step in steps[first : first + 3] for line in step] for first in (0, 3, 6)]
     for epoch in epochs:
-        assert sorted(epoch, key=len) == [ids for ids, _ in lines]
+        assert sorted(epoch, key=len) == [line.ids for line in lines]
     assert epochs[0] != epochs[1]
     assert steps == list(epoch_steps(lines, settings, 0))

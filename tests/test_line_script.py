@@ -144,7 +144,9 @@ def lines_of(codec, count=40, **settings):
 def test_control_tokens_count_in_the_loss_by_their_weight_and_only_in_the_thinking(codec, weight):
     marks = set(codec.special.remaining)
     begin = codec.encode_template("<think>\n")
-    for ids, weights in lines_of(codec, budget_step=16, sft=ColdstartSettings(special_token_weight=weight)):
+    for ids, weights, _ in lines_of(
+        codec, budget_step=16, sft=ColdstartSettings(special_token_weight=weight)
+    ):
         at = next(i for i in range(len(ids)) if ids[i : i + len(begin)] == begin)
         prompt = [w for i, w in zip(ids[:at], weights, strict=False) if i in marks]
         thinking = [w for i, w in zip(ids[at:], weights[at:], strict=True) if i in marks]
@@ -155,14 +157,14 @@ def test_control_tokens_count_in_the_loss_by_their_weight_and_only_in_the_thinki
 
 
 def test_without_control_tokens_the_budget_is_told_in_words_only(codec):
-    for ids, _ in lines_of(codec, budget_step=16, show_budget=False):
+    for ids, *_ in lines_of(codec, budget_step=16, show_budget=False):
         assert not set(codec.special.remaining) & set(ids)
         assert "(Complete thinking within " in codec.decode(ids)
 
 
 def test_lines_that_hold_wrong_answers_are_not_written_as_text_and_each_holds_its_budget(codec):
     lines = lines_of(codec, count=60, budgets=(32, 64))
-    for ids, weights in lines:
+    for ids, weights, _ in lines:
         text = codec.decode(ids)
         assert text.endswith("}")
         assert weights[-1] == 1.0
@@ -202,7 +204,7 @@ def test_solutions_told_at_many_paces_fill_budgets_of_many_sizes(codec, tiny_tok
     )
     loaded = Loaded(None, tiny_tokenizer, codec.special, 0)
     budgets = set()
-    for ids, _ in islice(written_lines(config, loaded), 60):
+    for ids, *_ in islice(written_lines(config, loaded), 60):
         marks = [i for i in ids if i in codec.special.remaining]
         assert marks == list(codec.special.remaining)[: len(marks)]
         budgets.add(len(ids) // 32)

@@ -87,7 +87,7 @@ def test_a_share_of_the_questions_is_held_out_whatever_their_order(codec, tmp_pa
     for name, order in (("a.jsonl", rows(60)), ("b.jsonl", rows(60)[::-1])):
         config = SftConfig(data=str(write(tmp_path / name, order)), holdout=0.3, budget_step=16, form="line")
         material = material_of(config, loaded_of(codec))
-        made.append({codec.decode(ids) for ids, _ in material.held_out})
+        made.append({codec.decode(ids) for ids, *_ in material.held_out})
     assert made[0] == made[1]
     assert 6 <= len(made[0]) <= 30
 
@@ -97,7 +97,7 @@ def test_epochs_of_a_file_take_the_steps_that_its_lines_need(codec, tmp_path):
     config = SftConfig(data=str(write(tmp_path / "d.jsonl", rows(40))), holdout=0, sft=sft)
     material = material_of(config, loaded_of(codec))
     assert material.num_steps == 5 * 3  # 16, 16 and 8 lines
-    assert max(len(ids) for step in islice(material.steps, 15) for ids, _ in step) == 40
+    assert max(len(ids) for step in islice(material.steps, 15) for ids, *_ in step) == 40
     with pytest.raises(ConfigError, match=r"sft.epochs is 5, but worked problems are ever new"):
         SftConfig(sft=sft)
 

@@ -6,14 +6,13 @@ Blind to how the lines were made: it sees token ids and how much each of them co
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
 from llama_o1.errors import RunError
 from llama_o1.learn.model import CausalLM
 from llama_o1.learn.optimizer import take_tensors, tensors_of
-from llama_o1.learn.rows import Line, passes
+from llama_o1.learn.rows import Line, Pass, passes
 from llama_o1.learn.settings import ColdstartSettings
 from llama_o1.value_head import ValueHead
 
@@ -48,13 +47,13 @@ class Tuner:
         weight does not change what the others count. RunError when it is not finite.
         """
         made = passes(lines, self._settings, self._pad_id)
-        counts = [int((weights[:, 1:] > 0).sum()) for _, weights in made]
+        counts = [_counted(one) for one in made]
         self._optimizer.zero_grad(set_to_none=True)
         self.model.train()
         loss = 0.0
-        for (ids, weights), count in zip(made, counts, strict=True):
+        for one, count in zip(made, counts, strict=True):
             if count:
-                part = self._loss(ids, weights) * (count / sum(counts))
+                part = self._loss(one) * (count / sum(counts))
                 part.backward()
                 loss += float(part.detach())
         self.model.eval()
@@ -63,17 +62,17 @@ class Tuner:
         self._optimizer.param_groups[0]["lr"] = self.learning_rate
         self._optimizer.step()
         self.num_steps += 1
-        return loss, sum(ids.numel() for ids, _ in made)
+        return loss, sum(one.ids.numel() for one in made)
 
     @torch.no_grad()
     def loss(self, lines: Sequence[Line]) -> float:
         """Mean loss over the tokens of held-out lines that count, each by its weight."""
         total, counted = 0.0, 0
-        for line in sorted(lines, key=lambda line: len(line[0])):
-            for ids, weights in passes([line], self._settings, self._pad_id):
-                here = int((weights[:, 1:] > 0).sum())
+        for line in sorted(lines, key=lambda line: len(line.ids)):
+            for one in passes([line], self._settings, self._pad_id):
+                here = _counted(one)
                 if here:
-                    total += here * float(self._loss(ids, weights))
+                    total += here * float(self._loss(one))
                     counted += here
         return total / max(1, counted)
 
@@ -88,14 +87,13 @@ class Tuner:
         take_tensors(self._optimizer, self._trainable, tensors)
         self.num_steps = num_steps
 
-    def _loss(self, ids: Int[Tensor, "batch seq"], weights: Float[Tensor, "batch seq"]) -> Tensor:
-        device = self.model.device
-        ids, weights = ids.to(device), weights.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._settings.bf16):
+    def _loss(self, one: Pass) -> Tensor:
+        ids, weights, labels = (tensor.to(self.model.device) for tensor in one)
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self._settings.bf16):
             logits = self.model(input_ids=ids, use_cache=False).logits
         wanted = weights[:, 1:] > 0
         counts = weights[:, 1:][wanted]
-        predicted, tokens = logits[:, :-1][wanted].float(), ids[:, 1:][wanted]
+        predicted, tokens = logits[:, :-1][wanted].float(), labels[:, 1:][wanted]
         if bool((counts == 1).all()):
             return functional.cross_entropy(predicted, tokens)
         return (counts * functional.cross_entropy(predicted, tokens, reduction="none")).mean()
@@ -106,3 +104,8 @@ class Tuner:
                 f"step {self.num_steps + 1}: the loss is {loss}, so the step was not taken; lower "
                 "sft.learning_rate and go on from the last checkpoint by `--resume true`"
             )
+
+
+def _counted(one: Pass) -> int:
+    """Tokens that count; nothing predicts the first."""
+    return int((one.weights[:, 1:] > 0).sum())

@@ -7,14 +7,29 @@ see another. Padding is on the right, where a causal model never looks from a re
 import random
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from llama_o1.learn.settings import ColdstartSettings
 
-Line = tuple[Sequence[int], Sequence[float]]  # token ids, and how much each counts in the loss
-Pass = tuple[Tensor, Tensor]  # ids and weights, [batch, seq] each
+
+class Line(NamedTuple):
+    """What is learned of one text."""
+
+    ids: Sequence[int]  # what the model reads
+    weights: Sequence[float]  # how much each token counts in the loss
+    labels: Sequence[int] | None = None  # what should have stood in its place; None: the ids themselves
+
+
+class Pass(NamedTuple):
+    """Lines side by side, [batch, seq] each."""
+
+    ids: Tensor
+    weights: Tensor
+    labels: Tensor
+
 
 ROUND = 32  # lengths are padded to multiples, so that memory is used again from step to step
 POOL = 512  # lines sorted by length together, so that padding stays small
@@ -53,7 +68,7 @@ def _of_pool(pool: list[Line], settings: ColdstartSettings, rng: random.Random) 
 
 
 def _length(line: Line) -> int:
-    return len(line[0])
+    return len(line.ids)
 
 
 def _cut(lines: list[Line], batch_tokens: int) -> list[list[Line]]:
@@ -70,7 +85,10 @@ def _padded(group: Sequence[Line], pad_id: int) -> Pass:
     longest = -(-max(map(_length, group)) // ROUND) * ROUND
     ids = torch.full((len(group), longest), pad_id)
     weights = torch.zeros((len(group), longest))
-    for row, (line_ids, line_weights) in enumerate(group):
-        ids[row, : len(line_ids)] = torch.tensor(line_ids)
-        weights[row, : len(line_weights)] = torch.tensor(line_weights)
-    return ids, weights
+    labels = ids.clone()
+    for row, line in enumerate(group):
+        there = slice(0, len(line.ids))
+        ids[row, there] = torch.tensor(line.ids)
+        weights[row, there] = torch.tensor(line.weights)
+        labels[row, there] = ids[row, there] if line.labels is None else torch.tensor(line.labels)
+    return Pass(ids, weights, labels)
