@@ -20,8 +20,8 @@ Int64 = npt.NDArray[np.int64]
 
 _LEAST_PAGE, _MOST_PAGE = 1 << 14, 1 << 26
 _PAGES = 16  # of the records' bytes, about
-_PAD = bytes(8)
 _WORD = 8  # records begin at multiples of it, so that their arrays are aligned
+_PADS = [bytes(gap) for gap in range(_WORD)]
 
 
 class Gathered(NamedTuple):
@@ -67,13 +67,17 @@ class Arena:
         """Bytes of what is kept by slot."""
         return self._places.nbytes
 
+    @property
+    def arrays(self) -> tuple[npt.NDArray[np.int32], Int64]:
+        """Where the record of each slot lies, and the addresses of the pages."""
+        return self._places, self._addresses
+
     def add(self, slots: Int64, records: Sequence[bytes]) -> None:  # [B], B
         """Store records in slots that hold nothing."""
         lengths = np.fromiter(map(len, records), dtype=np.int64, count=len(records))
         gaps = -lengths % _WORD
-        parts = [
-            part for record, gap in zip(records, gaps.tolist(), strict=True) for part in (record, _PAD[:gap])
-        ]
+        parts = [b""] * (2 * len(records))
+        parts[::2], parts[1::2] = records, map(_PADS.__getitem__, gaps.tolist())
         self._store(slots, np.frombuffer(b"".join(parts), np.uint8), lengths + gaps)
 
     def remove(self, slots: Int64) -> None:  # [B], each once

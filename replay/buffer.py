@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.batch import Batch, Update
-from replay.checks import check, check_choice, checked_priorities
+from replay.checks import check, check_choice, checked_priorities, row_of_priorities
 from replay.errors import ReplayError
 from replay.evict import Eviction
 from replay.experience import Experience
@@ -96,7 +96,8 @@ class PrioritizedReplayBuffer:
         if not rows:
             return np.zeros(0, dtype=np.int64)
         entering = np.full(len(rows), self._memory.position.max_priority or 1.0)
-        given = checked_priorities(entering if priorities is None else priorities, len(rows), self.eps)
+        wanted = entering if priorities is None else priorities
+        given = checked_priorities(row_of_priorities(wanted, len(rows)), self.eps)
         versions = np.array([row.version for row in rows], dtype=np.int64)
         plan = self._memory.plan(versions, float(given.max()))
         staying = [row for row, stays in zip(rows, plan.stays.tolist(), strict=True) if stays]
@@ -121,23 +122,16 @@ class PrioritizedReplayBuffer:
         """
         check("batch_size", batch_size, batch_size >= 1, "at least 1")
         check("beta", beta, 0 <= beta < np.inf, "finite and not negative")
-        chances, total = self._memory.chances, self._memory.chances.total
-        if not total > 0:
+        if not self._memory.chances.total > 0:
             found = f"all {len(self)} priorities are 0" if len(self) else "the buffer is empty"
             raise ReplayError(f"nothing to sample: {found}; add experiences first")
-        if self.draws == "stratified":
-            masses = (np.arange(batch_size) + rng.random(batch_size)) * (total / batch_size)
-        else:
-            masses = rng.random(batch_size) * total
-        slots = chances.draw(masses)
-        drawn = chances.get(slots)
-        least = np.minimum.reduce(drawn) if self.normalise == "batch" else chances.smallest()
-        return Batch(
-            ids=self._memory.ids_at(slots),
-            experiences=self._memory.experiences_at(slots),
-            weights=(drawn / least) ** -beta,  # size and sum cancel: the largest weight has the least P
-            probabilities=drawn / total,
+        drawn = self._memory.draw(
+            rng.random(batch_size),
+            stratified=self.draws == "stratified",
+            least=None if self.normalise == "batch" else self._memory.chances.smallest(),
         )
+        # Size and sum cancel: the largest weight has the least P.
+        return Batch(drawn.ids, drawn.experiences, drawn.multiples**-beta, drawn.chances)
 
     def update_priority(self, ids: npt.ArrayLike, priorities: npt.ArrayLike) -> Update:  # [N], [N]
         """Give items new priorities; the last one wins where an id repeats.
@@ -149,17 +143,15 @@ class PrioritizedReplayBuffer:
         if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
             raise ReplayError(f"ids must be one row of int64, got {wanted.dtype} of shape {wanted.shape}")
         wanted = wanted.astype(np.int64, copy=False)
-        given = checked_priorities(priorities, len(wanted), self.eps)
-        slots = self._memory.slots_of(wanted)
-        num_stale = int(np.count_nonzero(slots < 0))
-        update = Update(applied=len(wanted) - num_stale, stale=num_stale)
+        given = row_of_priorities(priorities, len(wanted))
         if not len(wanted):
-            return update
+            return Update(applied=0, stale=0)
+        slots, given, num_stale, highest = self._memory.look_up(wanted, given, self.eps)
+        update = Update(applied=len(wanted) - num_stale, stale=num_stale)
         if update.stale:
             alive = slots >= 0
             wanted, given, slots = wanted[alive], given[alive], slots[alive]
         position = self._memory.position
-        highest = float(np.maximum.reduce(given, initial=0.0))
         if update.stale or highest > position.max_priority:
             position = position._replace(
                 stale_updates=position.stale_updates + update.stale,
@@ -257,10 +249,8 @@ class PrioritizedReplayBuffer:
             kernels=self._kernels,
         )
         priorities = self._store.priorities(position.num_live)
-        done = 0
         for ids, versions, records in self._store.nodes(priorities.ids):
-            memory.add(ids, versions, records, priorities.current[done : done + len(ids)])
-            done += len(ids)
+            memory.load(ids, versions, records)
         memory.loaded(priorities)
         self._memory = memory
         over = memory.over()

@@ -9,7 +9,9 @@ import numpy.typing as npt
 
 from replay.errors import ReplayError
 
-_HIGHEST = 1e100  # so that a million squares of them have a sum
+Float64 = npt.NDArray[np.float64]
+
+HIGHEST = 1e100  # so that a million squares of them have a sum
 
 
 def check(name: str, found: object, fits: bool, expected: str) -> None:
@@ -24,13 +26,20 @@ def check_choice(name: str, found: object, choices: Any) -> None:
     check(name, found, found in names, f"one of {', '.join(map(repr, names))}")
 
 
-def checked_priorities(priorities: npt.ArrayLike, num_ids: int, eps: float) -> npt.NDArray[np.float64]:
-    """So many priorities, none below `eps`. ReplayError when one is negative, too high or not a number."""
+def row_of_priorities(priorities: npt.ArrayLike, num_ids: int) -> Float64:
+    """So many priorities; ReplayError when they are not."""
     given = np.asarray(priorities, dtype=np.float64)
     if given.shape != (num_ids,):
         raise ReplayError(f"expected {num_ids} priorities in one row, got shape {given.shape}")
+    return given
+
+
+def checked_priorities(priorities: Float64, eps: float) -> Float64:  # [N] -> [N]
+    """The priorities, none below `eps`. ReplayError when one is negative, too high or not a number."""
     # Ufuncs rather than methods: on few priorities a method costs more than what it does.
-    if num_ids and not (np.minimum.reduce(given) >= 0 and np.maximum.reduce(given) <= _HIGHEST):
-        bad = ~((given >= 0) & (given <= _HIGHEST))
-        raise ReplayError(f"priorities must lie in [0, {_HIGHEST:g}], got {given[bad][0]}")
-    return np.maximum(given, eps)
+    if len(priorities) and not (
+        np.minimum.reduce(priorities) >= 0 and np.maximum.reduce(priorities) <= HIGHEST
+    ):
+        bad = ~((priorities >= 0) & (priorities <= HIGHEST))
+        raise ReplayError(f"priorities must lie in [0, {HIGHEST:g}], got {priorities[bad][0]}")
+    return np.maximum(priorities, eps)

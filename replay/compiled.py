@@ -50,6 +50,39 @@ def _prefetch(typing: Any, address: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def sample(
+    sums: Any,
+    starts: Any,
+    ends: Any,
+    held: Any,
+    places: Any,
+    addresses: Any,
+    points: Any,
+    stratified: Any,
+    least: float,
+) -> Any:  # points [B] -> [B], [B], [B], bytes, [B]
+    """As Memory.draw: ids, chances, multiples of the least chance, the records and where each begins."""
+    num_items, total = len(points), ends[-1]
+    masses = np.empty(num_items)
+    for i in range(num_items):
+        masses[i] = (i + points[i]) * (total / num_items) if stratified else points[i] * total
+    slots = draw(sums, starts, ends, masses)
+    ids, chances, multiples = np.empty(num_items, np.int64), np.empty(num_items), np.empty(num_items)
+    smallest = np.inf
+    for i in range(num_items):
+        slot = _Index(slots[i])
+        ids[i], chances[i] = held[slot], sums[slot] / total
+        multiples[i] = sums[slot]
+        smallest = min(smallest, sums[slot])
+    if least > 0.0:
+        smallest = least
+    for i in range(num_items):
+        multiples[i] /= smallest
+    records, begins = gather(slots, places, addresses)
+    return ids, chances, multiples, records, begins
+
+
+@njit(cache=True, nogil=True)
 def draw(sums: Any, starts: Any, ends: Any, masses: Any) -> Any:  # [B] -> [B]
     """As SumTree.draw. Level by level, so that the reads of different masses overlap."""
     num_levels = len(starts) - 1
@@ -118,6 +151,7 @@ def set_sums(sums: Any, least: Any, starts: Any, ends: Any, slots: Any, prioriti
     """As SumTree.set; slots and priorities [B]."""
     for i in range(len(slots)):
         sums[_Index(slots[i])] = priorities[i]
+        _prefetch_block(sums, slots[i] >> _LOG2_FANOUT << _LOG2_FANOUT)
     num_leaves = starts[1]
     nodes = slots.copy()
     for level in range(len(starts) - 2):
@@ -167,23 +201,43 @@ def gather(slots: Any, places: Any, addresses: Any) -> Any:  # [B], [S, 3] -> by
 
 
 @njit(cache=True, nogil=True)
-def slots_of(held: Any, ids: Any) -> Any:  # [S], [B] -> [B]
-    """As Memory.slots_of."""
-    slots, num_slots = np.empty(len(ids), np.int64), _Index(len(held))
+def look_up(held: Any, ids: Any, priorities: Any, eps: float, most: float) -> Any:  # [S], [B], [B]
+    """As Memory.look_up: slots, priorities, how many are stale, the highest, and whether all are in range."""
+    slots, given, num_slots = np.empty(len(ids), np.int64), np.empty(len(ids)), _Index(len(held))
+    num_stale, highest, fits = 0, 0.0, True
     for i in range(len(ids)):
         slot = _Index(ids[i]) % num_slots
-        slots[i] = np.int64(slot) if ids[i] >= 0 and held[slot] == ids[i] else -1
-    return slots
+        is_live = ids[i] >= 0 and held[slot] == ids[i]
+        slots[i] = np.int64(slot) if is_live else -1
+        priority = priorities[i]
+        fits = fits and priority >= 0.0 and priority <= most  # a comparison with NaN is false
+        given[i] = max(priority, eps)
+        if is_live:
+            highest = max(highest, given[i])
+        else:
+            num_stale += 1
+    return slots, given, num_stale, highest, fits
 
 
 @njit(cache=True, nogil=True)
-def note(
-    held: Any, unshown: Any, draws: Any, slots: Any, priorities: Any, drawn: Any
-) -> None:  # [S], [S], [S], [B], [B]
-    """Hold new priorities as unshown, and count the draws."""
+def set_priorities(
+    held: Any,
+    unshown: Any,
+    draws: Any,
+    sums: Any,
+    starts: Any,
+    ends: Any,
+    least: Any,
+    slots: Any,
+    priorities: Any,
+    chances: Any,
+    drawn: Any,
+) -> None:  # [S], [S], [S]; the tree; [B], [B], [B]
+    """As Memory.set_priorities: hold them as unshown, count the draws, set the chances."""
     for i in range(len(slots)):
         slot = _Index(slots[i])
         held[slot] = priorities[i]
         unshown[slot] = True
         if drawn:
             draws[slot] += np.uint32(1)
+    set_sums(sums, least, starts, ends, slots, chances)

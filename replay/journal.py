@@ -22,6 +22,7 @@ from replay.file import Position, read_position
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
+_ID, _PRIORITY = np.dtype("<i8"), np.dtype("<f8")
 _COUNTS = struct.Struct("<qd")
 
 
@@ -35,10 +36,9 @@ class Entry(NamedTuple):
 
     def columns(self) -> tuple[bytes, bytes, int, float, int]:
         """As in the table, the entry's number left out."""
-        ids = self.ids.astype("<i8", copy=False).tobytes()
-        priorities = self.priorities.astype("<f8", copy=False).tobytes()
-        crc = _entry_checksum(ids, priorities, self.stale_updates, self.max_priority)
-        return ids, priorities, self.stale_updates, self.max_priority, crc
+        ids, priorities, stale_updates, max_priority = self
+        packed = ids.astype(_ID, copy=False).tobytes(), priorities.astype(_PRIORITY, copy=False).tobytes()
+        return *packed, stale_updates, max_priority, _entry_checksum(*packed, stale_updates, max_priority)
 
 
 class Snapshot(NamedTuple):
@@ -52,8 +52,8 @@ class Snapshot(NamedTuple):
     def columns(self) -> tuple[str, bytes, bytes, bytes, int]:
         """As in the table, its number and whether it is kept left out."""
         blobs = (
-            self.ids.astype("<i8", copy=False).tobytes(),
-            self.priorities.astype("<f8", copy=False).tobytes(),
+            self.ids.astype(_ID, copy=False).tobytes(),
+            self.priorities.astype(_PRIORITY, copy=False).tobytes(),
             self.draws.astype("<u4").tobytes(),
         )
         text = json.dumps(self.position)

@@ -44,18 +44,40 @@ class _Gather(Protocol):
     ) -> tuple[npt.NDArray[np.uint8], Int64]: ...
 
 
-class _SlotsOf(Protocol):
-    def __call__(self, held: Int64, ids: Int64) -> Int64: ...
+class _Sample(Protocol):
+    def __call__(
+        self,
+        sums: Float64,
+        starts: Int64,
+        ends: Float64,
+        held: Int64,
+        places: Int32,
+        addresses: Int64,
+        points: Float64,
+        stratified: bool,
+        least: float,
+    ) -> tuple[Int64, Float64, Float64, npt.NDArray[np.uint8], Int64]: ...
 
 
-class _Note(Protocol):
+class _LookUp(Protocol):
+    def __call__(
+        self, held: Int64, ids: Int64, priorities: Float64, eps: float, most: float
+    ) -> tuple[Int64, Float64, int, float, bool]: ...
+
+
+class _SetPriorities(Protocol):
     def __call__(
         self,
         held: Float64,
         unshown: npt.NDArray[np.bool_],
         draws: npt.NDArray[np.uint32],
+        sums: Float64,
+        starts: Int64,
+        ends: Float64,
+        least: Float64,
         slots: Int64,
         priorities: Float64,
+        chances: Float64,
         drawn: bool,
     ) -> None: ...
 
@@ -66,8 +88,9 @@ class Kernels(NamedTuple):
     draw: _Draw
     set_sums: _SetSums
     gather: _Gather
-    slots_of: _SlotsOf
-    note: _Note
+    sample: _Sample  # draw and gather, in one call
+    look_up: _LookUp
+    set_priorities: _SetPriorities
 
 
 def zeros_in_lines(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -92,4 +115,4 @@ def kernels_of(backend: Backend) -> Kernels | None:
 def _compiled() -> Kernels:
     from replay import compiled
 
-    return Kernels(compiled.draw, compiled.set_sums, compiled.gather, compiled.slots_of, compiled.note)
+    return Kernels(*(getattr(compiled, name) for name in Kernels._fields))

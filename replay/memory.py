@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from replay.arena import Arena
 from replay.batch import Experiences
+from replay.checks import HIGHEST, checked_priorities
 from replay.evict import NOTHING, Eviction, Keys, Victims
 from replay.file import Position
 from replay.journal import Priorities, Snapshot
@@ -39,6 +40,24 @@ class Plan(NamedTuple):
     position: Position  # afterwards
 
 
+class Drawn(NamedTuple):
+    """Items that were drawn; one may come twice."""
+
+    ids: Int64  # [B]
+    chances: Float64  # [B] of the item in one draw
+    multiples: Float64  # [B] how many times the least chance that is
+    experiences: Experiences  # B, in memory of their own
+
+
+class Found(NamedTuple):
+    """Where items lie that are to have new priorities."""
+
+    slots: Int64  # [B] -1 where one lives no longer
+    priorities: Float64  # [B] none below eps
+    num_stale: int  # how many live no longer
+    highest: float  # priority of those that live; 0 when none does
+
+
 class Memory:
     """At most `capacity` items, in as many slots or more; all of them can be drawn."""
 
@@ -52,7 +71,7 @@ class Memory:
         with_smallest: bool = False,
         kernels: Kernels | None = None,
     ) -> None:
-        """Room for the items of a position, which `add` then brings."""
+        """Room for the items of a position, which `load` then brings."""
         num_slots = position.num_slots
         self.position = position
         self.chances = SumTree(num_slots, with_smallest=with_smallest, kernels=kernels)  # priority^alpha
@@ -80,13 +99,35 @@ class Memory:
         """All live ids, ascending."""
         return np.sort(self._ids[self._ids != NOTHING])
 
-    def slots_of(self, ids: Int64) -> Int64:  # [B] -> [B]
-        """The slots of these ids; -1 where one lives no longer."""
+    def draw(self, points: Float64, *, stratified: bool, least: float | None = None) -> Drawn:  # [B]
+        """Items under points of [0, 1): of the sum of all chances, or each of its own equal stratum of it.
+
+        `least`: a chance before division by the sum, to count in multiples of; None: the least drawn.
+        """
         if self._kernels is not None:
-            return self._kernels.slots_of(self._ids, ids)
+            ids, drawn, multiples, records, starts = self._kernels.sample(
+                *self.chances.arrays, self._ids, *self._arena.arrays, points, stratified, least or 0.0
+            )
+            return Drawn(ids, drawn, multiples, Experiences(records, starts))
+        total, num = self.chances.total, len(points)
+        masses = (np.arange(num) + points) * (total / num) if stratified else points * total
+        slots = self.chances.draw(masses)
+        drawn = self.chances.get(slots)
+        multiples = drawn / (np.minimum.reduce(drawn) if least is None else least)
+        return Drawn(self._ids[slots], drawn / total, multiples, self.experiences_at(slots))
+
+    def look_up(self, ids: Int64, priorities: Float64, eps: float) -> Found:  # [B], [B]
+        """The slots of these ids, for these priorities; ReplayError when one is out of range."""
+        if self._kernels is not None:
+            *_, fits = found = self._kernels.look_up(self._ids, ids, priorities, eps, HIGHEST)
+            if fits:
+                return Found(*found[:-1])
+        given = checked_priorities(priorities, eps)
         slots = ids % len(self._ids)
-        slots[(self._ids[slots] != ids) | (ids < 0)] = -1
-        return slots
+        stale = (self._ids[slots] != ids) | (ids < 0)
+        slots[stale] = -1
+        highest = np.maximum.reduce(given, initial=0.0, where=~stale)
+        return Found(slots, given, int(np.count_nonzero(stale)), float(highest))
 
     def priorities(self, ids: Int64) -> Float64:  # [B] -> [B]
         """Priorities of live ids as they were set."""
@@ -100,10 +141,6 @@ class Memory:
     def chances_of(self, ids: Int64) -> Float64:  # [B] -> [B]
         """Chances of live ids, before they are divided by their sum."""
         return self.chances.get(ids % len(self._ids))
-
-    def ids_at(self, slots: Int64) -> Int64:  # [B] -> [B]
-        """The ids whose places these are."""
-        return self._ids[slots]
 
     def experiences_at(self, slots: Int64) -> Experiences:  # [B] -> B
         """The experiences in these slots, in memory of their own."""
@@ -152,14 +189,19 @@ class Memory:
         self, ids: Int64, versions: Int64, records: Sequence[bytes], priorities: Float64
     ) -> None:  # [B] each
         """Take in items whose slots are free."""
+        self.load(ids, versions, records)
         slots = ids % len(self._ids)
-        self._ids[slots] = ids
-        self._versions[slots] = versions
         self._draws[slots] = 0
-        self._arena.add(slots, records)
         if self._keys is self._versions:
             self._victims.note(versions, ids)
         self.set_priorities(slots, priorities, drawn=False)
+
+    def load(self, ids: Int64, versions: Int64, records: Sequence[bytes]) -> None:  # [B] each
+        """Take in items of a file, whose priorities `loaded` then brings all at once."""
+        slots = ids % len(self._ids)
+        self._ids[slots] = ids
+        self._versions[slots] = versions
+        self._arena.add(slots, records)
 
     def remove(self, ids: Int64) -> None:  # [B], each once
         """Let go of live items."""
@@ -173,17 +215,20 @@ class Memory:
 
     def set_priorities(self, slots: Int64, priorities: Float64, *, drawn: bool) -> None:  # [B], [B]
         """Set priorities of live slots, the last one where a slot repeats; `drawn`: each counts as a draw."""
+        chances = self._chances(priorities)
         if self._kernels is None:
             self._priorities[slots] = priorities
             self._unshown[slots] = True
             if drawn:
                 np.add.at(self._draws, slots, np.uint32(1))  # of its own type: ten times as fast
+            self.chances.set(slots, chances)
         else:
-            self._kernels.note(self._priorities, self._unshown, self._draws, slots, priorities, drawn)
+            items = self._priorities, self._unshown, self._draws
+            tree, least = self.chances.arrays, self.chances.least
+            self._kernels.set_priorities(*items, *tree, least, slots, priorities, chances, drawn)
         self.num_journaled += len(slots)
         if self._keys is self._priorities:
             self._victims.note(self._priorities[slots], self._ids[slots])
-        self.chances.set(slots, self._chances(priorities))
 
     def folded(self, *, shown: bool) -> None:
         """Note that a snapshot holds all priorities; `shown`: so does the table for people."""
@@ -199,8 +244,10 @@ class Memory:
         return Snapshot(self.position, ids, self._priorities[slots], draws), self._unshown[slots]
 
     def loaded(self, priorities: Priorities) -> None:
-        """Note how things stood in the file whose items were added."""
+        """Take how things stood in the file whose items were loaded."""
         slots = priorities.ids % len(self._ids)
+        self._priorities[slots] = priorities.current
+        self.chances.set(slots, self._chances(priorities.current))
         self.num_journaled = priorities.num_journaled
         self._draws[slots] = priorities.draws
         self._unshown[slots] = priorities.unshown

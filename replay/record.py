@@ -20,6 +20,7 @@ from replay.experience import Experience
 # num_context, num_tokens, num_sampled, bytes of action, problem and tree; version, node, parent;
 # temperature, advantage, value, value_target, outcome (NaN: none). A multiple of 8, so arrays stay aligned.
 _HEADER = struct.Struct("<6I3q5d")
+_NAN = math.nan
 
 
 class Row(NamedTuple):
@@ -80,17 +81,32 @@ def row_of(experience: Experience) -> Row:
 def pack(row: tuple[Any, ...]) -> bytes:
     """The record of a row's fields: header, arrays, then action, problem and tree as UTF-8."""
     # Written out, because a million of these are made when a buffer opens.
-    problem, tree, node, parent, action, version, *numbers, payload = row
-    temperature, advantage, value, value_target, outcome, num_context, num_tokens, num_sampled = numbers
+    (
+        problem,
+        tree,
+        node,
+        parent,
+        action,
+        version,
+        temperature,
+        advantage,
+        value,
+        value_target,
+        outcome,
+        num_context,
+        num_tokens,
+        num_sampled,
+        payload,
+    ) = row
     try:
-        texts = action.encode(), problem.encode(), tree.encode()
+        action_text, problem_text, tree_text = action.encode(), problem.encode(), tree.encode()
         header = _HEADER.pack(
             num_context,
             num_tokens,
             num_sampled,
-            len(texts[0]),
-            len(texts[1]),
-            len(texts[2]),
+            len(action_text),
+            len(problem_text),
+            len(tree_text),
             version,
             node,
             parent,
@@ -98,11 +114,11 @@ def pack(row: tuple[Any, ...]) -> bytes:
             advantage,
             value,
             value_target,
-            math.nan if outcome is None else outcome,
+            _NAN if outcome is None else outcome,
         )
     except (struct.error, UnicodeEncodeError, AttributeError) as error:
         raise ReplayError(f"node {node!r} of tree {tree!r} cannot be packed: {error}") from error
-    return b"".join((header, payload, *texts))
+    return b"".join((header, payload, action_text, problem_text, tree_text))
 
 
 def checksum(record: bytes) -> int:

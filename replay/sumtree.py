@@ -63,6 +63,16 @@ class SumTree:
         """RAM of the tree."""
         return self._sums.nbytes + self._least.nbytes
 
+    @property
+    def arrays(self) -> tuple[Float64, Int64, Float64]:
+        """The sums of all levels, leaves first; where each level starts; running sums of the top."""
+        return self._sums, self._starts, self._ends
+
+    @property
+    def least(self) -> Float64:
+        """The least positive priority below each inner node; empty when it is not kept."""
+        return self._least
+
     def get(self, slots: Int64) -> Float64:  # [B] -> [B]
         """Priorities of these slots."""
         return self._sums[slots]

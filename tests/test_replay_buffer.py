@@ -583,8 +583,8 @@ def test_ids_keep_their_places_past_32_bits():
     first = 2**40
     memory = Memory(Position(next_id=first + 3, num_slots=4, added=3), 4, 1.0)
     memory.add(np.arange(first, first + 3), np.zeros(3, np.int64), [b"x"] * 3, np.array([1.0, 2.0, 3.0]))
-    slots = memory.chances.draw(np.array([0.5, 1.5, 3.5]))
-    assert memory.ids_at(slots).tolist() == [first, first + 1, first + 2]
+    drawn = memory.draw(np.array([0.5, 1.5, 3.5]) / 6, stratified=False)
+    assert drawn.ids.tolist() == [first, first + 1, first + 2]
 
 
 def test_beta_rises_to_one_and_stays():
