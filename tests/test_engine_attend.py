@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from llama_o1.engine.attend import Feed, Plan, attend_padded, attention
+from llama_o1.engine.attend import Feed, Plan
+from llama_o1.engine.dense import attend_padded, attention
 from llama_o1.engine.few import Few, attend_few
 from llama_o1.engine.kv import KeyValues, Range
 

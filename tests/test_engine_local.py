@@ -80,6 +80,13 @@ GPT_SIZES = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "initia
 
 OURS: dict[str, Callable[[], PreTrainedModel]] = {  # served by our attention
     "llama": llama,
+    "llama, biases": lambda: llama(attention_bias=True, mlp_bias=True, hidden_act="gelu"),
+    "llama, growing positions": lambda: llama(
+        rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 100.0}
+    ),
+    "mistral": lambda: MistralForCausalLM(
+        MistralConfig(**SIZES, num_key_value_heads=1, head_dim=16, sliding_window=None)
+    ),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, num_key_value_heads=1)),
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=8)),
     "phi3": lambda: Phi3ForCausalLM(Phi3Config(**SIZES, pad_token_id=0, eos_token_id=1)),
@@ -200,6 +207,26 @@ def test_how_a_model_is_served_is_told_in_one_line_where_it_is_slow(
             assert "\n" not in told[0]
             request = Request((1, 2, 3), 4, 0)
             assert [reply.cached_prefix for reply in ask(engine, request) + ask(engine, request)] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("llama", True),
+        ("llama, biases", True),
+        ("mistral", True),
+        ("qwen2", True),
+        ("qwen3", False),
+        ("mistral, sliding window", False),
+    ],
+)
+def test_layers_of_llamas_kind_are_computed_without_their_modules(name: str, own: bool) -> None:
+    torch.manual_seed(0)
+    model = OURS[name]()
+    engine, called = LocalEngine(model, max_context=64), []
+    model.model.layers[0].register_forward_pre_hook(lambda *_: called.append(True))
+    ask(engine, *thoughts(3))
+    assert bool(called) != own
 
 
 def caches() -> int:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llama_o1.engine.dense import attend_padded, attention
 from llama_o1.engine.few import Few, attend_few
 from llama_o1.engine.kv import KeyValues, Range, position_of, positions_of
 
@@ -89,13 +90,14 @@ class Plan:
             self.positions += range(feed.start, feed.start + count)
             if count:
                 targets += positions_of(feed.past, feed.start, feed.start + count)
+        self._ends = len(self.flat)  # the last tokens of rows stand from here on
         for row, feed in enumerate(feeds):
             end = len(feed.tokens) - 1
             few.append((len(self.flat), end, row))
             self.flat.append(feed.tokens[end])
             self.positions.append(end)
             targets.append(position_of(feed.past, end))
-        self._targets = torch.tensor(targets, device=memory.device)
+        self.targets = torch.tensor(targets, device=memory.device)
         # Rows of one tree are neighbours, so that what they share is read once from memory.
         few.sort(key=lambda one: feeds[one[2]].past[0])
         self._few = np.fromiter(chain.from_iterable(few), dtype=np.int64).reshape(-1, 3).T.copy()
@@ -118,35 +120,56 @@ class Plan:
         softcap: float | None,
     ) -> Tensor:
         """Attention output [1, N, H, E]; the keys and values of the new tokens enter the memory."""
-        dtype, scaling = query.dtype, scaling or query.shape[-1] ** -0.5
         queries = query[0].transpose(0, 1).to(self._memory.dtype).contiguous()  # [N, H, E]
         new_keys, new_values = key[0].transpose(0, 1), value[0].transpose(0, 1)  # [N, K, E]
-        self._memory.write(self._layer, self._targets, new_keys, new_values)
-        keys, values = self._memory.layer(self._layer)
+        self._memory.write(self._layer, self.targets, new_keys, new_values)
+        scaling = scaling or query.shape[-1] ** -0.5
+        output = self.mix(queries, new_keys, new_values, scaling, window, softcap)
+        return output[None].to(query.dtype)
+
+    def here(self) -> tuple[Tensor, Tensor]:
+        """Keys and values [C, K, E] of the layer whose turn it is."""
+        return self._memory.layer(self._layer)
+
+    def mix(
+        self,
+        queries: Tensor,
+        new_keys: Tensor,
+        new_values: Tensor,
+        scaling: float,
+        window: int | None,
+        softcap: float | None,
+        *,
+        ends_only: bool = False,
+    ) -> Tensor:
+        """Attention output [N, H, E] of the layer whose turn it is, in whose memory the new tokens are.
+
+        With `ends_only` only that of each row's last token is filled.
+        """
         output = torch.empty_like(queries)
-        self._attend_few(queries, keys, values, output, scaling, window, softcap)
+        self._attend_few(queries, output, scaling, window, softcap, ends_only)
         if window is not None and max(self.positions) < window:
             window = None
-        if self._blocks:
+        if self._blocks and not ends_only:
             if window is None:
                 self._attend_blocks(queries, new_keys, new_values, output, scaling, softcap)
             else:
                 self._attend_windows(queries, output, scaling, window, softcap)
         self._layer += 1
-        return output[None].to(dtype)
+        return output
 
     def _attend_few(
         self,
         queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
         output: Tensor,
         scaling: float,
         window: int | None,
         softcap: float | None,
+        ends_only: bool,
     ) -> None:
-        """Fill `output` for the tokens of rows that feed few."""
-        tokens, last, row = self._few
+        """Fill `output` for the tokens of rows that feed few, or for the last ones of all."""
+        keys, values = self.here()
+        tokens, last, row = self._few[:, self._few[0] >= self._ends] if ends_only else self._few
         first = np.zeros_like(last) if window is None else np.maximum(last + 1 - window, 0)
         few = Few(tokens, first, last + 1, row, self._bounds, self._ranges)
         if queries.device.type == "cpu":
@@ -250,72 +273,3 @@ def _join(output: Tensor, sums: Tensor, here: slice, part: Tensor, part_sums: Te
     share = torch.sigmoid(part_sums - sums[here])[..., None].to(output.dtype)
     output[here] = torch.lerp(output[here], part, share)
     sums[here] = torch.logaddexp(sums[here], part_sums)
-
-
-def attention(
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    mask: Tensor | bool | None,
-    scaling: float,
-    softcap: float | None,
-) -> tuple[Tensor, Tensor]:
-    """Attention and log-sum-exps [R, Q, H] of queries [R, Q, H, E] over keys and values [R, P, K, E].
-
-    `mask` [Q, P] tells what is seen; True: query i sees the first i + 1 keys; None: all see all.
-    """
-    query = queries.transpose(1, 2)
-    key, value = (each.transpose(1, 2).to(queries.dtype) for each in (keys, values))
-    added = None
-    if isinstance(mask, Tensor):
-        added = torch.zeros(mask.shape, dtype=query.dtype, device=query.device).masked_fill_(
-            ~mask, -torch.inf
-        )
-    if query.device.type == "cpu" and softcap is None:
-        part, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, mask is True, attn_mask=added, scale=scaling
-        )
-        return part.transpose(1, 2), sums.transpose(1, 2)
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    scores = (query @ key.transpose(-1, -2)).float() * scaling
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    if added is not None:
-        scores = scores + added
-    elif mask is True:
-        after = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(after, -torch.inf)
-    sums = scores.logsumexp(-1)
-    part = (scores - sums[..., None]).exp().to(value.dtype) @ value
-    return part.transpose(1, 2), sums.transpose(1, 2)
-
-
-def attend_padded(
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    few: Few,
-    output: Tensor,
-    scaling: float,
-    softcap: float | None,
-) -> None:
-    """What `attend_few` does, on any device: every asked token's past is gathered, padded to the longest."""
-    longest = int(few.end.max())
-    rows = [
-        positions_of([(int(a), int(b)) for a, b in few.ranges[start:end]], 0, longest)
-        for start, end in zip(few.bounds, few.bounds[1:], strict=False)
-    ]
-    padded = np.array([row + [0] * (longest - len(row)) for row in rows], dtype=np.int64)[few.row]
-    at = np.arange(longest)
-    seen = (at >= few.first[:, None]) & (at < few.end[:, None])
-    device = queries.device
-    past, hidden = torch.from_numpy(padded).to(device), torch.from_numpy(~seen).to(device)
-    tokens = torch.from_numpy(few.tokens).to(device)
-    groups = queries.shape[1] // keys.shape[1]
-    query = queries[tokens].unflatten(1, (keys.shape[1], groups))  # [M, K, G, E]
-    scores = torch.einsum("mkge,mpke->mkgp", query, keys[past]).float() * scaling
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    weights = scores.masked_fill(hidden[:, None, None], -torch.inf).softmax(-1).to(values.dtype)
-    output[tokens] = torch.einsum("mkgp,mpke->mkge", weights, values[past]).flatten(1, 2)

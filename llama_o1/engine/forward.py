@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llama_o1.engine.attend import Feed
+from llama_o1.engine.packed import PackedLinears
 from llama_o1.engine.plain import CachedForward, WholeForward
 from llama_o1.engine.ragged import RaggedForward
 
@@ -24,10 +25,16 @@ _ROWS = ([0, 1, 2, 0, 1, 1, 2, 2, *[0, 1] * 8], [2, 1, 0, 0, 1, 2, 2])
 _ENDS = (3, 5, -1, None)  # up to which a pass feeds each row: contexts, short and long blocks, single tokens
 
 
-def make_forward(model: nn.Module) -> Forward:
-    """Ragged with shared prefixes; else a cache for each row; else everything anew, which a warning tells."""
+def make_forward(model: nn.Module, packed: PackedLinears) -> Forward:
+    """Ragged with shared prefixes, by our own layers where they fit; else a cache for each row; else
+    everything anew, which a warning tells.
+    """
     expected = _own_logits(model)
     forward: Forward | None
+    forward, reason = _proven(model, expected, partial(RaggedForward, model, packed))
+    if forward is not None:
+        return forward
+    _log.debug("%s by its own layers: %s", type(model).__name__, reason)
     forward, reason = _proven(model, expected, partial(RaggedForward, model))
     if forward is not None:
         return forward

@@ -190,9 +190,10 @@ class LocalEngine:
         self._given = model
         self._model = model if self._dtype in (None, _dtype(model)) else _cast(model, self._dtype)
         self._modules = list(self._model.modules())
-        with torch.no_grad(), _evaluating(self._modules):
-            forward = make_forward(self._model)
         self._packed = PackedLinears(self._model)
+        with torch.no_grad(), _evaluating(self._modules):
+            forward = make_forward(self._model, self._packed)
+        self._packed.forget()  # what the proof made: weights may change before they are used
         self._batch = Batch(forward, self._slots, self._cache_bytes)
 
     def _check_fit(self, model: nn.Module) -> None:

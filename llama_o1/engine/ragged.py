@@ -16,8 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from llama_o1.engine.attend import Feed, Plan, attention
+from llama_o1.engine.attend import Feed, Plan
+from llama_o1.engine.dense import attention
 from llama_o1.engine.kv import KeyValues
+from llama_o1.engine.llama import LlamaLayers
+from llama_o1.engine.packed import PackedLinears
 from llama_o1.value_head import watching
 
 _NAME = "llama_o1_ragged"
@@ -27,9 +30,13 @@ _UNSUPPORTED = ("s_aux", "position_bias")  # change the scores in ways not done 
 class RaggedForward:
     """The memory of keys and values, and the forward pass that extends rows in it."""
 
-    def __init__(self, model: nn.Module) -> None:
-        """Whatever a model that does not fit raises comes through; `make_forward` asks first."""
+    def __init__(self, model: nn.Module, packed: PackedLinears | None = None) -> None:
+        """With `packed` by our own layers over it in place of the model's forward.
+
+        Whatever a model that does not fit raises comes through; `make_forward` asks first.
+        """
         self._model = model
+        self._layers = None if packed is None else LlamaLayers(model, packed)
         self._device = next(model.parameters()).device
         probe = _Probe([])
         self._run(probe, [0, 0], [0, 1], 1)
@@ -44,10 +51,14 @@ class RaggedForward:
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """Logits [R, V] after each row's last token."""
         plan = Plan(self.memory, feeds)
+        if self._layers is not None:
+            return self._layers.logits(plan, len(feeds))[0]
         return self._run(plan, plan.flat, plan.positions, len(feeds))
 
     def with_hidden(self, feeds: Sequence[Feed]) -> tuple[Tensor, Tensor]:
         """Logits [R, V] after each row's last token, and the hidden states [R, H] they were made of."""
+        if self._layers is not None:
+            return self._layers.logits(Plan(self.memory, feeds), len(feeds))
         with watching(self._model) as seen:
             logits = self.logits(feeds)
         return logits, seen[-1][0]
