@@ -15,7 +15,7 @@ from torch import Tensor
 from llama_o1.engine.attend import FEW, Feed
 from llama_o1.engine.cache import PrefixCache, Segment
 from llama_o1.engine.forward import Forward
-from llama_o1.engine.kv import Range, cut
+from llama_o1.engine.kv import KeyValues, Range, cut
 from llama_o1.engine.plain import CachedForward
 from llama_o1.engine.ragged import RaggedForward
 from llama_o1.engine.row import Row
@@ -24,6 +24,10 @@ _WORTH_WAITING = 16  # tokens; a shorter new prefix is computed by each row that
 _NEW_TOKENS = 512  # admitted rows feed about so many in one step: larger passes leave the processor's caches
 _LOOK_AHEAD = 256  # waiting rows among which those that belong together are found
 _ROOM = 32  # positions taken at a time for what a row will sample
+_SCATTERED = 64  # mean length of ranges up to which a prefix is read so slowly that a copy pays
+_WORTH_A_COPY = 8  # draws that a row may make; a copy costs as much as a few
+_COPIED = 512  # tokens of a copy at most
+_SHARE_OF_COPIES = 4  # of the memory for the cache: a quarter more may go into copies
 
 Made = TypeVar("Made")
 
@@ -38,6 +42,8 @@ class _Seat:
     above: list[Range] | tuple[()] = ()  # where they lie
     own: list[Range] | tuple[()] = ()
     room: int = 0  # positions in `own`
+    copied: int = 0  # its first tokens of which `above` begins with the row's own copy
+    place: list[Range] | tuple[()] = ()  # for that copy
 
 
 class Batch:
@@ -49,9 +55,13 @@ class Batch:
         # Other forwards hold no keys and values of ours, so there is nothing to share.
         self._memory = forward.memory if isinstance(forward, RaggedForward) else None
         self._cache: PrefixCache | None = None
+        self._for_copies: list[list[Range]] = []  # places that no row uses now
         if self._memory is not None and cache_bytes >= self._memory.token_bytes:
             self._cache = PrefixCache(self._memory, cache_bytes)
-            self._memory.reserve(cache_bytes // self._memory.token_bytes + slots * _ROOM)
+            tokens = cache_bytes // self._memory.token_bytes
+            copies = min(slots, tokens // _SHARE_OF_COPIES // _COPIED) if _reads_in_place(self._memory) else 0
+            self._memory.reserve(tokens + slots * _ROOM + copies * _COPIED)
+            self._for_copies = [self._memory.take(_COPIED) for _ in range(copies)]
         self._seats: dict[Row, _Seat] = {}
 
     @property
@@ -115,6 +125,8 @@ class Batch:
             assert seat.prefix is not None
             self._cache.release(seat.prefix)
         self._memory.give(seat.own)
+        if seat.copied:
+            self._for_copies.append([*seat.place])
 
     def clear_cache(self) -> None:
         """Drop every cached prefix; no row may run."""
@@ -139,6 +151,20 @@ class Batch:
             seat.above = seat.prefix.path()
             row.fed = seat.base
             row.cached = min(row.fed, len(row.request.context))
+            self._copy_scattered(seat, seat.prefix)
+
+    def _copy_scattered(self, seat: _Seat, prefix: Segment) -> None:
+        """Let a row that reads small ranges alone and often read a copy in one piece."""
+        left = seat.row.request.max_tokens - len(seat.row.ids)
+        scattered = len(seat.above) > 2 and seat.base < _SCATTERED * len(seat.above)
+        if not scattered or left < _WORTH_A_COPY or prefix.readers > 1 or not self._for_copies:
+            return
+        assert self._memory is not None
+        seat.place, seat.copied = self._for_copies.pop(), min(seat.base, _COPIED)
+        start = seat.place[0][0]
+        first, rest = cut(seat.above, seat.copied)
+        self._memory.copy(first, start)
+        seat.above = [(start, start + seat.copied), *rest]
 
     def _feed(self, seat: _Seat) -> Feed:
         """What the row has not seen yet, with positions for it."""
@@ -161,9 +187,15 @@ class Batch:
         assert seat.prefix is not None
         given, own = cut(seat.own, end - seat.base)
         seat.prefix = self._cache.extend(seat.prefix, seat.row.tokens[seat.base : end], given)
-        seat.above, seat.own = seat.prefix.path(), own
+        copy, rest = cut(seat.above, seat.copied)[0], cut(seat.prefix.path(), seat.copied)[1]
+        seat.above, seat.own = [*copy, *rest], own
         seat.room -= end - seat.base
         seat.base = end
+
+
+def _reads_in_place(memory: KeyValues) -> bool:
+    """Whether attention of few tokens reads the memory where it lies; on a GPU it gathers first."""
+    return memory.device.type == "cpu"
 
 
 def _bring_forward(waiting: deque[Row], prefix: list[int]) -> None:

@@ -1,7 +1,8 @@
 """Keys and values of all rows and all cached prefixes, in one memory; a sequence is a list of ranges in it.
 
 Nothing is ever copied to be shared: whoever continues a prefix reads its ranges where they lie, and what a
-row computed becomes a cached prefix by changing owners.
+row computed becomes a cached prefix by changing owners. A row may take a copy of many small ranges, because
+one large range is read faster.
 
 Letters of a shape: N new tokens, K key-value heads, E head_dim, C positions of the memory.
 """
@@ -93,6 +94,12 @@ class KeyValues:
         """Add keys and values [N, K, E] of new tokens at their positions [N]."""
         for held, new in zip(self.layer(layer), (key, value), strict=True):
             held.index_copy_(0, positions, new.to(self.dtype))
+
+    def copy(self, ranges: Iterable[Range], start: int) -> None:
+        """Copy what lies in some ranges of all layers, in order, to where `start` begins."""
+        for first, end in ranges:
+            self._held[:, start : start + end - first] = self._held[:, first:end]
+            start += end - first
 
     def _grow(self, count: int) -> None:
         layers, held, heads, dim = self._held.shape
