@@ -181,16 +181,9 @@ class Store:
         return found
 
     def nodes(self, ids: Int64) -> Iterator[Nodes]:
-        """The live nodes, whose ids are given, checked, in chunks; ReplayError names a damaged one.
-
-        The file is mapped into memory meanwhile, which spares a copy and a system call a page.
-        """
+        """The live nodes, whose ids are given, checked, in chunks; ReplayError names a damaged one."""
         with named_errors(self.path):
-            self._db.execute(f"PRAGMA mmap_size = {1 << 40}").fetchall()  # SQLite takes 2 GB of it
-            try:
-                yield from read_nodes(self._db, self.path, ids)
-            finally:
-                self._db.execute("PRAGMA mmap_size = 0").fetchall()
+            yield from read_nodes(self._db, self.path, ids)
 
     def close(self) -> None:
         """Close the file and let the next writer in. Twice is once."""

@@ -13,7 +13,8 @@ import threading
 from pathlib import Path
 
 _DUE_BYTES = 8 << 20  # written since the last copy
-_RESTART_PAGES = 1 << 15  # of the log, beyond which the writer waits a moment so that it starts anew
+_RESTART_PAGES = 1 << 13  # of the log, beyond which the writer waits a moment so that it starts anew: a log
+# that stays small is written over where it is in RAM and on disk already
 
 log = logging.getLogger(__name__)
 

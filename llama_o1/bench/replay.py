@@ -10,7 +10,8 @@ Harder than it looks: ours writes to disk in every cycle, moves a fifth more byt
 stale ids.
 Easier than it looks: cpprb's batch holds its columns as arrays, one for all items, ours one block of records;
 records here are equally long and priorities come from one draw of a log-normal, so that no item is drawn
-every time; and the batch is let go before the next one, so that its memory is used again, by all three.
+every time; the batch is let go before the next one, so that its memory is used again, by all three; and the
+thread that copies ours from the log into the database works beside the cycles, which its time is not part of.
 """
 
 from __future__ import annotations
