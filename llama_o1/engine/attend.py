@@ -77,10 +77,10 @@ class Plan:
         # Blocks with one prefix are neighbours, so that they are one slice. The order else is that of the
         # feeds, because a matrix product may differ in its last bits by where a row stands in it.
         first: dict[int, int] = {}
-        for i, feed in enumerate(feeds):
-            first.setdefault(feed.prefix, i)
-        order = sorted(range(len(feeds)), key=lambda i: (_news(feeds[i]) < FEW, first[feeds[i].prefix]))
-        for row in order:
+        several = [i for i, feed in enumerate(feeds) if _news(feed)]
+        for i in several:
+            first.setdefault(feeds[i].prefix, i)
+        for row in sorted(several, key=lambda i: (_news(feeds[i]) < FEW, first[feeds[i].prefix])):
             feed, here, count = feeds[row], len(self.flat), _news(feeds[row])
             if count < FEW:
                 few += [(here + i, feed.start + i, row) for i in range(count)]
@@ -88,8 +88,7 @@ class Plan:
                 blocks.append(_Block(here, count, feed))
             self.flat += feed.tokens[feed.start : feed.start + count]
             self.positions += range(feed.start, feed.start + count)
-            if count:
-                targets += positions_of(feed.past, feed.start, feed.start + count)
+            targets += positions_of(feed.past, feed.start, feed.start + count)
         self._ends = len(self.flat)  # the last tokens of rows stand from here on
         for row, feed in enumerate(feeds):
             end = len(feed.tokens) - 1

@@ -131,9 +131,10 @@ class LocalEngine:
         logits, ratings = self._read()
         self._queue.counters.add_step(len(rows))
         self._draw(rows, logits, ratings)
-        failures = [failure for row in rows if (failure := self._advance(row)) is not None]
-        self._sweep()
+        asking = [row for row in rows if not row.runs_free]
+        failures = [failure for row in asking if (failure := self._advance(row)) is not None]
         if failures:
+            self._sweep()
             raise failures[0]
 
     def _read(self) -> tuple[Tensor, Tensor | None]:

@@ -75,6 +75,11 @@ class Row:
             else:
                 self._force(step, room)
 
+    @property
+    def runs_free(self) -> bool:
+        """Whether the next token is drawn without asking the program."""
+        return self.free > 0 and self.stopped is None
+
     def span(self) -> Span:
         """How many tokens to draw, and after which ids to ask the program at once.
 
