@@ -88,9 +88,9 @@ class LlamaLayers:
 
 def _layer(layer: Any, packed: PackedLinears) -> _Layer:
     attention, gated = layer.self_attn, layer.mlp
-    names = {name for name, _ in attention.named_children()}
-    if names != {*_ATTENTION} or {name for name, _ in gated.named_children()} != {*_GATED, "act_fn"}:
-        raise ValueError(f"its layers have other parts: {sorted(names)}")
+    parts = _weighted(attention), _weighted(gated)
+    if parts != ({*_ATTENTION}, {*_GATED}):
+        raise ValueError(f"its layers have other parts: {sorted(set.union(*parts))}")
     if getattr(attention, "sliding_window", None) or getattr(attention.config, "sliding_window", None):
         raise ValueError("its attention has a window")
     linears = tuple(getattr(attention, name) for name in _ATTENTION)
@@ -107,6 +107,11 @@ def _layer(layer: Any, packed: PackedLinears) -> _Layer:
         gated.act_fn,
         (down,),
     )
+
+
+def _weighted(module: nn.Module) -> set[str]:
+    """Names of the modules in it that have weights."""
+    return {name for name, child in module.named_children() if any(True for _ in child.parameters())}
 
 
 def _normed(stream: Tensor, added: Tensor | None, norm: Any) -> Tensor:
