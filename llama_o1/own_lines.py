@@ -3,7 +3,7 @@
 A rating learned from worked solutions knows the mistakes that the solutions were given, not those the model
 makes. Here the model answers problems, and each rating of a line is learned as the grade of its answer, a
 Monte-Carlo target as AlphaMath's (arXiv:2405.03553, section 3.2) without the tree. What stands in the line
-stays as it was drawn, ratings included, and nothing of it is imitated.
+stays as it was written, ratings included, and nothing of it is imitated.
 
 A finished block of problems is one line of a file, so that a kill costs one block.
 """

@@ -133,6 +133,8 @@ class SftConfig:
     """Share of stored problems that are told again with other numbers."""
     unsure: float = 0.4
     """Share of lines whose ratings are random and not learned, so that the policy does not hang on them."""
+    show_ratings: bool = True
+    """In lines that the model writes itself, as `--thoughts.show_ratings`; worked lines show theirs."""
     threads: int = 0
     """CPU threads of torch; 0: as many as there are cores."""
     sft: ColdstartSettings = field(default_factory=ColdstartSettings)

@@ -118,6 +118,7 @@ def expander_of(
         temperature=temperature,
         calculator=config.calculates,
         show_budget=config.show_budget,
+        show_ratings=config.show_ratings,
         marks=config.marks,
         line=config.line,
     )

@@ -85,6 +85,7 @@ def test_the_text_of_a_thought_keeps_budget_marks_and_drops_other_special_tokens
 def test_a_rating_is_frozen_to_two_tokens(codec):
     assert pieces(codec, codec.rating(0.5)) == ["<positive_rating>", "<end_of_rating>"]
     assert pieces(codec, codec.rating(0.49)) == ["<negative_rating>", "<end_of_rating>"]
+    assert pieces(codec, codec.rating(None)) == ["<unknown_rating>", "<end_of_rating>"]
 
 
 @given(st.integers(0, 9998), st.integers(1, 9999))

@@ -68,6 +68,18 @@ def test_a_thought_is_told_with_its_exact_tokens(codec):
     assert told.value == pytest.approx(1 / (1 + np.exp(-1.0)))
 
 
+def test_ratings_that_are_not_shown_are_read_all_the_same(codec):
+    told = {}
+    for shown in (True, False):
+        expander = Expander(codec, ThoughtSettings(show_ratings=shown), 1024)
+        tree = expander.tree(QUESTION, seed=0)
+        _, _, told[shown] = ask_once(expander, saying(codec, "12 a"), tree)
+    assert told[False].payload.context[-2:] == (codec.special.unknown, codec.special.end_of_rating)
+    assert told[True].payload.context[-2:] == (codec.special.positive, codec.special.end_of_rating)
+    assert told[False].payload.context[:-2] == told[True].payload.context[:-2]
+    assert told[False].value == told[True].value == pytest.approx(1 / (1 + np.exp(-1.0)))
+
+
 def test_a_child_continues_its_parent(codec):
     expander = Expander(codec, ThoughtSettings(), 1024)
     tree = expander.tree(QUESTION, seed=0)

@@ -66,9 +66,11 @@ class Codec:
             *(() if tag is None else (tag,)),
         )
 
-    def rating(self, value: float) -> tuple[int, int]:
-        """The two ids after `<start_of_rating>`: the rating a value freezes to, and its end."""
+    def rating(self, value: float | None) -> tuple[int, int]:
+        """The two ids after `<start_of_rating>`: what a value freezes to, None: unknown, and the end."""
         s = self.special
+        if value is None:
+            return (s.unknown, s.end_of_rating)
         return (s.positive if value >= 0.5 else s.negative, s.end_of_rating)
 
     def thought_text(self, ids: Sequence[int]) -> str:

@@ -59,6 +59,9 @@ class ThoughtSettings:
     """Force `<remaining>` marks."""
     marks: MarkSettings = field(default_factory=MarkSettings)
     """Which; the model must have been made or taught with them."""
+    show_ratings: bool = True
+    """Write what the model says a thought is worth behind it; false: `<unknown_rating>`, so that the policy
+    cannot hang on values that change as they are learned. The value is read all the same."""
     read_value: bool = True
     """Tell the search what the model says a thought is worth; false: 0.5 of each, the same text as ever."""
     hints: bool = False
@@ -212,7 +215,8 @@ class Expander:
         text = self.codec.thought_text(ids[len(program.header) :])
         concludes = action is MetaAction.CONCLUDE
         spent = trail.spent if concludes else trail.spent + program.text_tokens(ids)
-        context = (*trail.context, *ids, *self.codec.rating(sample.value))
+        shown = sample.value if self.settings.show_ratings else None
+        context = (*trail.context, *ids, *self.codec.rating(shown))
         astray = not concludes and action not in allowed(parent.action, thinking_left=parent.thinking_left)
         grade = judge("" if astray else text) if concludes or astray else Grade(None, None)
         sampled = sample.sampled
