@@ -132,6 +132,7 @@ class Batch:
         """Drop every cached prefix; no row may run."""
         if self._cache is not None:
             self._cache.clear()
+            self._for_copies.sort()  # as in a new engine, so that a resumed run computes the same bits
 
     def _leader(self, row: Row, leaders: dict[tuple[int, ...], Row]) -> Row | None:
         """The row admitted in this step that computes what this one would; None: it leads itself."""
