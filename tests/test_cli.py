@@ -8,6 +8,7 @@ import time
 from importlib.util import find_spec
 
 import pytest
+from ctrl_c import heed_ctrl_c
 
 from llama_o1.cli import COMMANDS, main
 
@@ -217,7 +218,7 @@ def test_ctrl_c_stops_a_run_cleanly_and_says_how_to_resume(tmp_path, tiny_model)
     flags = ["--run_dir", str(run), "--model.path", str(tiny_model), *SMALL, "--problems", "word"]
     more = ["--iterations=1000", "--problems_per_iteration=2", "--steps_per_iteration=1"]
     command = [sys.executable, "-m", "llama_o1.cli", "train", *flags, *more]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c)
     deadline = time.monotonic() + 120
     while not (run / "checkpoints" / "000001").exists():
         assert process.poll() is None, process.stderr.read()

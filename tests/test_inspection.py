@@ -11,6 +11,7 @@ import urllib.request
 
 import datasets
 import pytest
+from ctrl_c import heed_ctrl_c
 from small_run import QUESTION, write_run
 
 from llama_o1.cli import main
@@ -218,7 +219,7 @@ def test_a_page_of_nodes_says_what_it_left_out_and_brings_their_trees(run, capsy
 
 def test_a_served_run_says_where_and_stops_at_once_when_it_is_told(run):
     command = [sys.executable, "-m", "llama_o1.cli", "inspect", str(run), "--serve"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as served:
         line = served.stdout.readline()
         try:
             address = re.search(r"http://127\.0\.0\.1:\d+/", line)[0]
