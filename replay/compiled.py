@@ -15,9 +15,10 @@ from numba.extending import intrinsic
 
 _FANOUT = 16  # as in sumtree.py
 _LOG2_FANOUT = 4
-_AHEAD = 2  # records between the one that is copied and the one that is asked for
 _LINE = 64  # bytes of a cache line
-_ASKED = 8 * _LINE  # of a record; the processor itself asks for the rest once it is read in order
+_TOGETHER = 8  # records copied at once, a piece of each in turn: the processor reads ahead in all of them
+_PIECE = 2 * _LINE
+_AHEAD = 16  # items between the one that is looked at and the one that is asked for
 _Index = np.uint64  # spares the test whether an index counts from the end
 
 
@@ -32,6 +33,18 @@ def _copy(typing: Any, to: Any, start: Any, length: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def _copy_piece(typing: Any, to: Any, start: Any) -> Any:
+    """Copy a piece, whose length the compiler knows."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, source = (builder.inttoptr(a, cgutils.voidptr_t) for a in arguments)
+        cgutils.raw_memcpy(builder, target, source, context.get_constant(types.int64, _PIECE), 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
 
 
 @intrinsic
@@ -70,6 +83,8 @@ def sample(
     ids, chances, multiples = np.empty(num_items, np.int64), np.empty(num_items), np.empty(num_items)
     smallest = np.inf
     for i in range(num_items):
+        if i + _AHEAD < num_items:
+            _prefetch(held.ctypes.data + slots[i + _AHEAD] * held.strides[0])
         slot = _Index(slots[i])
         ids[i], chances[i] = held[slot], sums[slot] / total
         multiples[i] = sums[slot]
@@ -185,19 +200,36 @@ def gather(slots: Any, places: Any, addresses: Any) -> Any:  # [B], [S, 3] -> by
     starts, sources = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64)
     end = 0
     for i in range(len(slots)):
+        if i + _AHEAD < len(slots):
+            _prefetch(places.ctypes.data + slots[i + _AHEAD] * places.strides[0])
         slot = _Index(slots[i])
         page, word, length = places[slot, _Index(0)], places[slot, _Index(1)], places[slot, _Index(2)]
         starts[i], sources[i] = end, addresses[page] + (np.int64(word) << 3)
         end += length
     records = np.empty(end, np.uint8)
     to = records.ctypes.data
-    for i in range(len(slots)):
-        length = (starts[i + 1] if i + 1 < len(slots) else end) - starts[i]
-        if i + _AHEAD < len(slots):
-            for byte in range(0, min(length, _ASKED), _LINE):  # as long as this one: most are about as long
-                _prefetch(sources[i + _AHEAD] + byte)
-        _copy(to + starts[i], sources[i], length)
+    for first in range(0, len(slots), _TOGETHER):
+        last = min(first + _TOGETHER, len(slots))
+        longest = 0
+        for i in range(first, last):
+            longest = max(longest, _length(starts, i, end))
+        for at in range(0, longest, _PIECE):
+            ends_soon = at + 2 * _PIECE >= longest
+            for i in range(first, last):
+                if ends_soon and i + _TOGETHER < len(slots):
+                    for byte in range(0, _PIECE, _LINE):
+                        _prefetch(sources[i + _TOGETHER] + byte)
+                left = _length(starts, i, end) - at
+                if left >= _PIECE:
+                    _copy_piece(to + starts[i] + at, sources[i] + at)
+                elif left > 0:
+                    _copy(to + starts[i] + at, sources[i] + at, left)
     return records, starts
+
+
+@njit(cache=True, nogil=True)
+def _length(starts: Any, i: int, end: Any) -> Any:
+    return (starts[i + 1] if i + 1 < len(starts) else end) - starts[i]
 
 
 @njit(cache=True, nogil=True)

@@ -94,9 +94,13 @@ class Kernels(NamedTuple):
 
 
 def zeros_in_lines(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Zeros that begin where a cache line does, so that a block of 64 bytes lies in one line, not in two."""
+    """Zeros that begin where a cache line does, so that a block of 64 bytes lies in one line, not in two.
+
+    Written rather than asked for as zeros: numpy gives large arrays large pages of memory only so.
+    """
     size = count * np.dtype(dtype).itemsize
-    raw = np.zeros(size + _LINE, dtype=np.uint8)
+    raw = np.empty(size + _LINE, dtype=np.uint8)
+    raw[:] = 0
     begin = -raw.ctypes.data % _LINE
     return raw[begin : begin + size].view(dtype)
 
