@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from llama_o1.errors import RunError
+from llama_o1.errors import ConfigError, RunError
 from llama_o1.learn.coldstart import Tuner
 from llama_o1.learn.model import load_model
-from llama_o1.learn.rows import Line, endless_steps, epoch_steps
+from llama_o1.learn.rows import Line, endless_steps, epoch_steps, passes
 from llama_o1.learn.settings import ColdstartSettings
 from llama_o1.sft import cold_start
 from llama_o1.sft_config import SftConfig
 from llama_o1.tasks.mixture import ProblemSet
+from tests.learning import ARCHITECTURES, NO_TRIES, make_model
 
 SETTINGS = ColdstartSettings(steps=30, batch_tokens=64, learning_rate=1e-2, warmup_steps=2, bf16=False)
 
@@ -133,6 +134,53 @@ def test_a_step_in_several_passes_moves_the_weights_as_one_pass_does(tiny_model)
         moved.append((losses, loaded.model.get_input_embeddings().weight.detach().clone()))
     assert moved[0][0] == pytest.approx(moved[1][0], rel=1e-5)
     torch.testing.assert_close(moved[0][1], moved[1][1], rtol=1e-4, atol=1e-5)
+
+
+APART = ARCHITECTURES.keys() - {"opt"} | {"gpt_neo"}
+
+
+@pytest.mark.parametrize("architecture", sorted(APART))
+def test_lines_that_share_a_row_are_learned_as_lines_of_their_own(architecture):
+    moved = []
+    for row_tokens in (None, 24):
+        model = make_model(architecture)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):  # GPT-2's
+                module.p = 0.0
+        tuner = Tuner(model, replace(SETTINGS, batch_lines=9, row_tokens=row_tokens), pad_id=0, steps=1)
+        lines = [line._replace(ids=[token % 48 for token in line.ids]) for line in lines_of_many_lengths()]
+        loss, tokens = tuner.step(lines)
+        moved.append((loss, tokens, model.get_input_embeddings().weight.detach()))
+    (alone, wide, one), (packed, narrow, other) = moved
+    assert packed == pytest.approx(alone, rel=1e-5)
+    assert narrow < wide  # 63 tokens in rows of 24, padded to 32, in place of nine rows
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_a_row_takes_every_line_that_it_still_holds_the_longest_first():
+    """Lines of 3 to 11 tokens in rows of 16: 11 + 5, 10 + 6, 9 + 7, 8 + 4 + 3."""
+    settings = replace(SETTINGS, batch_tokens=4096, row_tokens=16)
+    (made,) = passes(lines_of_many_lengths(), settings, pad_id=0)
+    begins = [[i for i, position in enumerate(row) if not position] for row in made.positions.tolist()]
+    assert begins == [[0, 8, 12, 15], [0, 11, 16], [0, 10, 16], [0, 9, 16]]  # the last is the padding
+    assert (made.ids > 0).sum(1).tolist() == [15, 16, 16, 16]
+    assert made.weights[0].tolist() == [0, *[1] * 7, 0, *[1] * 3, 0, *[1] * 2, *[0] * 17]
+
+
+def test_steps_of_packed_lines_hold_as_many_tokens_as_they_may():
+    settings = replace(SETTINGS, row_tokens=16, batch_tokens=20)
+    lines = lines_of_many_lengths()
+    steps = list(endless_steps(iter(lines), settings, 0))
+    totals = [sum(len(line.ids) for line in step) for step in steps]
+    assert sum(totals) == 63
+    assert max(totals) <= 20
+    assert all(total + len(after[0].ids) > 20 for total, after in zip(totals, steps[1:], strict=False))
+
+
+@pytest.mark.parametrize("architecture", sorted((ARCHITECTURES | NO_TRIES).keys() - APART))
+def test_a_model_that_does_not_tell_packed_lines_apart_is_refused(architecture):
+    with pytest.raises(ConfigError, match="model lets lines of one row see each other; set no sft"):
+        Tuner(make_model(architecture), replace(SETTINGS, row_tokens=24), pad_id=0, steps=1)
 
 
 def test_every_epoch_holds_each_line_once_in_steps_of_so_many_lines(tiny_model):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from llama_o1.errors import RunError
+from llama_o1.errors import ConfigError, RunError
 from llama_o1.learn.model import CausalLM
 from llama_o1.learn.optimizer import take_tensors, tensors_of
 from llama_o1.learn.rows import Line, Pass, passes
@@ -21,7 +21,12 @@ class Tuner:
     """A model that is fine-tuned in place, and its optimizer."""
 
     def __init__(self, model: CausalLM, settings: ColdstartSettings, *, pad_id: int, steps: int) -> None:
-        """`steps`: of the whole fine-tuning, on which the learning rate depends."""
+        """`steps`: of the whole fine-tuning, on which the learning rate depends.
+
+        ConfigError when rows are to hold several lines and the model does not keep them apart.
+        """
+        if settings.row_tokens is not None:
+            _check_apart(model)
         self.model = model
         self.value_head: ValueHead | None = None  # ratings are taught, a head is not
         self.num_steps = 0
@@ -88,9 +93,10 @@ class Tuner:
         self.num_steps = num_steps
 
     def _loss(self, one: Pass) -> Tensor:
-        ids, weights, labels = (tensor.to(self.model.device) for tensor in one)
+        ids, weights, labels = (tensor.to(self.model.device) for tensor in one[:3])
+        packed = {} if one.positions is None else {"position_ids": one.positions.to(self.model.device)}
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=self._settings.bf16):
-            logits = self.model(input_ids=ids, use_cache=False).logits
+            logits = self.model(input_ids=ids, use_cache=False, **packed).logits
         wanted = weights[:, 1:] > 0
         counts = weights[:, 1:][wanted]
         predicted, tokens = logits[:, :-1][wanted].float(), labels[:, 1:][wanted]
@@ -109,3 +115,17 @@ class Tuner:
 def _counted(one: Pass) -> int:
     """Tokens that count; nothing predicts the first."""
     return int((one.weights[:, 1:] > 0).sum())
+
+
+@torch.no_grad()
+def _check_apart(model: CausalLM) -> None:
+    """ConfigError unless a line behind another one in its row has the logits that it has alone."""
+    line = torch.tensor([[1, 2, 3]], device=model.device)
+    row, positions = line.repeat(1, 2), torch.tensor([[0, 1, 2, 0, 1, 2]], device=model.device)
+    model.eval()
+    alone = model(input_ids=line, use_cache=False).logits
+    behind = model(input_ids=row, position_ids=positions, use_cache=False).logits[:, 3:]
+    if not torch.allclose(alone.float(), behind.float(), rtol=1e-3, atol=1e-3):
+        raise ConfigError(
+            f"a {model.config.model_type} model lets lines of one row see each other; set no sft.row_tokens"
+        )
