@@ -71,6 +71,7 @@ class Plan:
         self.positions: list[int] = []
         self._memory = memory
         self._layer = 0
+        self._fews: dict[tuple[int | None, bool], Few] = {}
         targets: list[int] = []
         few: list[tuple[int, int, int]] = []  # place in `flat`, position in the row, row
         blocks: list[_Block] = []
@@ -168,13 +169,21 @@ class Plan:
     ) -> None:
         """Fill `output` for the tokens of rows that feed few, or for the last ones of all."""
         keys, values = self.here()
-        tokens, last, row = self._few[:, self._few[0] >= self._ends] if ends_only else self._few
-        first = np.zeros_like(last) if window is None else np.maximum(last + 1 - window, 0)
-        few = Few(tokens, first, last + 1, row, self._bounds, self._ranges)
+        few = self._asked(window, ends_only)
         if queries.device.type == "cpu":
             attend_few(queries, keys, values, few, output, scaling, softcap or 0.0)
         else:
             attend_padded(queries, keys, values, few, output, scaling, softcap)
+
+    def _asked(self, window: int | None, ends_only: bool) -> Few:
+        """The tokens of rows that feed few, or the last ones of all; most layers ask for the same."""
+        few = self._fews.get((window, ends_only))
+        if few is None:
+            tokens, last, row = self._few[:, self._few[0] >= self._ends] if ends_only else self._few
+            first = np.zeros_like(last) if window is None else np.maximum(last + 1 - window, 0)
+            few = Few(tokens, first, last + 1, row, self._bounds, self._ranges)
+            self._fews[window, ends_only] = few
+        return few
 
     def _attend_blocks(
         self,

@@ -20,12 +20,11 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from llama_o1.engine.elementwise import exponential
+
 Int64 = npt.NDArray[np.int64]
 
 _WORTH_A_THREAD = 16384  # positions times heads; less is done before another thread has woken up
-_LOG2_E = np.float32(1.4426950408889634)
-# 2^x on [-0.5, 0.5], the factors of x^1 to x^6: Taylor, off by about one unit in the last place of a float32.
-_C1, _C2, _C3, _C4, _C5, _C6 = (np.float32(math.log(2) ** n / math.factorial(n)) for n in range(1, 7))
 
 
 class Few(NamedTuple):
@@ -92,13 +91,12 @@ def _attend(
     for m in range(begin, stop):
         longest = max(longest, end[m])
     weights = np.empty((heads, longest), np.float32)
-    bits = np.empty(longest, np.int32)
     mixed = np.empty((heads, dim), np.float32)
     for m in range(begin, stop):
         own = ranges[bounds[row[m]] : bounds[row[m] + 1]]
         _score(query[tokens[m]], keys, own, first[m], end[m], scaling, weights)
         for head in range(heads):
-            _soften(weights[head, first[m] : end[m]], cap, bits[first[m] : end[m]])
+            _soften(weights[head, first[m] : end[m]], cap)
         _mix(weights, values, own, first[m], end[m], mixed)
         output[tokens[m]] = mixed
 
@@ -127,25 +125,17 @@ def _score(query: Any, keys: Any, own: Any, first: Any, end: Any, scaling: Any, 
 
 
 @njit(nogil=True, fastmath=True, error_model="numpy", forceinline=True)
-def _soften(scores: Any, cap: Any, bits: Any) -> None:
-    """Scores to probabilities, in place. `bits` is scratch for powers of 2, as long as the scores."""
+def _soften(scores: Any, cap: Any) -> None:
+    """Scores to probabilities, in place."""
     if cap > 0:
         for j in range(len(scores)):
             scores[j] = cap * math.tanh(scores[j] / cap)
     top = scores[0]
     for j in range(len(scores)):
         top = max(top, scores[j])
-    for j in range(len(scores)):
-        x = max((scores[j] - top) * _LOG2_E, np.float32(-126))
-        whole = np.floor(x + np.float32(0.5))
-        bits[j] = (np.int32(whole) + np.int32(127)) << np.int32(23)
-        scores[j] = x - whole
-    powers = bits.view(np.float32)
     total = np.float32(0)
     for j in range(len(scores)):
-        x = scores[j]
-        x = np.float32(1) + x * (_C1 + x * (_C2 + x * (_C3 + x * (_C4 + x * (_C5 + x * _C6)))))
-        scores[j] = x * powers[j]
+        scores[j] = exponential(scores[j] - top)
         total += scores[j]
     share = np.float32(1) / total
     for j in range(len(scores)):

@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers.activations import SiLUActivation
 
 from llama_o1.engine.attend import Plan
-from llama_o1.engine.elementwise import add_and_norm, turn_and_write
+from llama_o1.engine.elementwise import add_and_norm, gate, turn_and_write
 from llama_o1.engine.packed import Layers, PackedLinears
 
 _MODELS = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 _ATTENTION, _GATED = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
+_PIECE = 1024  # positions
 _NOTHING = np.empty((0, 1), np.float32)
 
 
@@ -51,12 +53,18 @@ class LlamaLayers:
         self._queries = config.num_attention_heads
         self._kv_heads = config.num_key_value_heads
         self._dim = self._inner.layers[0].self_attn.head_dim
+        rotary = getattr(self._inner.rotary_emb, "rope_type", "default")
+        if "dynamic" in rotary or rotary == "longrope":
+            raise ValueError("its rotary frequencies change with the length")
+        nothing = np.empty((0, self._dim), np.float32)
+        self._turns: tuple[Any, ...] = nothing, nothing  # cosines and sines [P, E] by position
 
     def logits(self, plan: Plan, rows: int) -> tuple[Tensor, Tensor]:
         """Logits [R, V] after each row's last token, and the hidden states [R, D] they were made of."""
         stream = self._inner.embed_tokens(torch.tensor(plan.flat))
-        cos, sin = self._inner.rotary_emb(stream, torch.tensor([plan.positions]))
-        turns = cos[0].numpy(), sin[0].numpy()
+        positions = np.array(plan.positions)
+        cos, sin = self._tables(stream, int(positions.max()))
+        turns = cos, sin, positions
         added = None
         for layer in self._layers:
             normed = _normed(stream, added, layer.before)
@@ -66,13 +74,28 @@ class LlamaLayers:
                 stream, mixed = stream[-rows:], mixed[-rows:]
             added = self._packed.outputs(mixed.flatten(1), layer.mixed)
             normed = _normed(stream, added, layer.after)
-            gate, through = self._packed.outputs(normed, layer.gated).chunk(2, -1)
-            added = self._packed.outputs(layer.act(gate).mul_(through), layer.down)
+            added = self._packed.outputs(
+                _gated(self._packed.outputs(normed, layer.gated), layer.act), layer.down
+            )
         hidden = _normed(stream, added, self._inner.norm)
         return self._output(hidden), hidden
 
+    def _tables(self, like: Tensor, last: int) -> tuple[Any, ...]:
+        """Cosines and sines of all positions up to `last`; they hold for as long as the model does.
+
+        Made in pieces of one size: the last bits of a cosine may depend on where in a piece it stands, and
+        those of a resumed run must not.
+        """
+        while last >= (held := len(self._turns[0])):
+            positions = torch.arange(held, held + _PIECE)
+            more = self._inner.rotary_emb(like, positions[None])
+            self._turns = tuple(
+                np.concatenate((table, one[0].numpy())) for table, one in zip(self._turns, more, strict=True)
+            )
+        return self._turns
+
     def _attend(
-        self, plan: Plan, layer: _Layer, normed: Tensor, turns: tuple[Any, Any], is_last: bool
+        self, plan: Plan, layer: _Layer, normed: Tensor, turns: tuple[Any, Any, Any], is_last: bool
     ) -> Tensor:
         """Attention output [N, H, E] of one layer; in the last one only of the last token of each row."""
         asked, kept = self._queries, self._kv_heads
@@ -125,3 +148,13 @@ def _normed(stream: Tensor, added: Tensor | None, norm: Any) -> Tensor:
         normed.numpy(),
     )
     return normed
+
+
+def _gated(both: Tensor, act: nn.Module) -> Tensor:
+    """Of `both` [N, 2 * I] the first half, activated, times the second: [N, I]."""
+    if not isinstance(act, SiLUActivation | nn.SiLU):
+        opening, through = both.chunk(2, -1)
+        return torch.mul(act(opening), through)
+    out = both.new_empty(len(both), both.shape[1] // 2)
+    gate(both.numpy(), out.numpy())
+    return out
