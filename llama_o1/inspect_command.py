@@ -83,7 +83,7 @@ def _parser() -> ArgumentParser:
         nargs=2,
         type=str,
         metavar=("KIND", "FILE"),
-        help="sft, prm, dpo, pairs, jsonl, openlongcot",
+        help="sft, prm, dpo, pairs, openlongcot; jsonl: of a buffer",
     )
     parser.add_argument(
         "--margin", type=float, default=MARGIN, help="of value targets, between thoughts of dpo"

@@ -49,6 +49,10 @@ def export_trees(place: Path, asked: Any) -> str:
                 "leave it out, or name the run"
             )
     kind, file = asked.export
+    if kind == EVERYTHING:
+        raise ConfigError(
+            f"{place} holds trees, which are JSON lines already; {kind} is of a buffer: name the run"
+        )
     check_kind(kind, asked.margin)
     counts = Counts()
     num_lines = write_lines(Path(file), written(kind, _trees(place), counts, asked.margin))
