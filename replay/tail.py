@@ -43,8 +43,8 @@ class Tail:
 
     def append(self, entry: Entry) -> None:
         """Add an entry; ReplayError, and nothing is added, when it cannot be written."""
-        head, ids, priorities = parts = entry.parts(self._number)
-        size = len(head) + ids.nbytes + priorities.nbytes
+        parts = entry.parts(self._number)
+        size = sum(memoryview(part).nbytes for part in parts)
         try:
             if os.pwritev(self._file, parts, self._end) != size:
                 raise OSError("the disk is full")
