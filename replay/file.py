@@ -3,8 +3,7 @@
     meta        one row: format and position (next id, what was counted)
     nodes       one row an experience, plain columns; payloads holds its arrays
     priorities  one row a live node, and the priority it had when it came or at the last mark
-    journal     priorities given since the newest snapshot, packed; a later entry wins. The first is empty;
-                while a buffer is open, the newest lie in a file beside the database (tail.py)
+    journal     priorities given since the newest snapshot, packed; a later entry wins
     snapshots   the position, all priorities and how often each item had been trained on at one moment; a
                 kept one (a mark) can be gone back to
     evicted     nodes that are no longer live, kept for the marks up to `snapshot`
@@ -34,8 +33,7 @@ from replay.record import COLUMNS, checksum, pack
 
 Int64 = npt.NDArray[np.int64]
 
-FORMAT = 3
-READ_FORMATS = (2, 3)  # 2: without a tail
+FORMAT = 2
 FILE_NAME = "replay.sqlite"
 SCHEMA = (
     """CREATE TABLE meta (format INTEGER NOT NULL, next_id INTEGER NOT NULL, num_slots INTEGER NOT NULL,
@@ -89,15 +87,6 @@ class Nodes(NamedTuple):
     ids: Int64
     versions: Int64
     records: list[bytes]
-
-
-def create_tables(db: sqlite3.Connection) -> None:
-    """Make the tables of an empty buffer."""
-    for statement in SCHEMA:
-        db.execute(statement)
-    start = Position()
-    marks = ", ".join("?" * (len(start) + 2))
-    db.execute(f"INSERT INTO meta VALUES ({marks})", (FORMAT, *start, position_checksum(start)))
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
@@ -169,7 +158,7 @@ def check_format(db: sqlite3.Connection, path: Path) -> bool:
         raise ReplayError(
             f"{path} has format {found[0]}, this program reads format {FORMAT}; install a newer llama-o1"
         )
-    if found[0] not in READ_FORMATS:
+    if found[0] < FORMAT:
         raise ReplayError(
             f"{path} has format {found[0]}, this program reads format {FORMAT}; use the "
             "llama-o1 that wrote it, or another folder"
@@ -186,11 +175,9 @@ def position_checksum(position: Position) -> int:
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Turn an error of SQLite or of the system into a ReplayError that names the file."""
+    """Turn an SQLite error into a ReplayError that names the file."""
     try:
         yield
-    except OSError as error:
-        raise ReplayError(f"{path} cannot be used: {error}") from error
     except sqlite3.Error as error:
         if type(error) is sqlite3.DatabaseError:
             raise damaged(path, str(error)) from error

@@ -1,30 +1,44 @@
 """Priorities and draws as they lie on disk: packed snapshots, and a journal of what came after the newest.
 
-Reads and packs; the one writer is in store.py. Letters of a shape: L live items.
+Reads and packs; the one writer is in store.py. Letters of a shape: L live items, E items of an entry.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
+import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from replay.entry import Entry, merged, read_entry
-from replay.errors import ReplayError, damaged
+from replay.errors import damaged
 from replay.file import Position, read_position
-from replay.tail import read_tail, tail_bytes
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 _ID, _PRIORITY = np.dtype("<i8"), np.dtype("<f8")
-ADD_ENTRY = "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?)"
+_COUNTS = struct.Struct("<qd")
+
+
+class Entry(NamedTuple):
+    """One journal entry: priorities given in one call."""
+
+    ids: Int64  # [E]
+    priorities: Float64  # [E]
+    stale_updates: int  # of the buffer, after it
+    max_priority: float  # likewise
+
+    def columns(self) -> tuple[bytes, bytes, int, float, int]:
+        """As in the table, the entry's number left out."""
+        ids, priorities, stale_updates, max_priority = self
+        packed = ids.astype(_ID, copy=False).tobytes(), priorities.astype(_PRIORITY, copy=False).tobytes()
+        return *packed, stale_updates, max_priority, _entry_checksum(*packed, stale_updates, max_priority)
 
 
 class Snapshot(NamedTuple):
@@ -61,38 +75,34 @@ class Priorities(NamedTuple):
     num_journaled: int  # priorities set since the newest snapshot
 
 
-def read_journal(db: sqlite3.Connection, path: Path, tail: bytes | None = None) -> list[Entry]:
-    """Every journal entry, oldest first, checked. `tail`: what its file held before; None: it is read now."""
-    entries = [read_entry(path, line) for line in db.execute("SELECT * FROM journal ORDER BY entry")]
-    data = tail_bytes(path) if tail is None else tail
-    return entries + read_tail(path, data, tail_number(db))[0]
+def read_journal(db: sqlite3.Connection, path: Path) -> Iterator[Entry]:
+    """Every journal entry, oldest first, checked."""
+    for line in db.execute("SELECT * FROM journal ORDER BY entry"):
+        yield read_entry(path, line)
 
 
-def tail_number(db: sqlite3.Connection) -> int:
-    """The number of the entries in the tail that count."""
-    found: int | None = db.execute("SELECT min(entry) FROM journal").fetchone()[0]
-    return found or 0
+def read_entry(path: Path, line: tuple[Any, ...]) -> Entry:
+    """The entry of one line of the table; ReplayError when it does not match its checksum."""
+    number, ids, priorities, stale_updates, max_priority, crc = line
+    try:
+        fits = crc == _entry_checksum(ids, priorities, stale_updates, max_priority)
+    except (TypeError, struct.error):
+        fits = False
+    if not fits:
+        raise damaged(path, f"journal entry {number} does not match its checksum")
+    return Entry(np.frombuffer(ids, "<i8"), np.frombuffer(priorities, "<f8"), stale_updates, max_priority)
 
 
-def begin_journal(db: sqlite3.Connection, entries: Sequence[Entry] = ()) -> int:
-    """Empty the journal, or leave these entries in it as one; the number of its tail from now on."""
-    (last,) = db.execute("SELECT coalesce(max(entry), 0) FROM journal").fetchone()
-    db.execute("DELETE FROM journal")
-    stale_updates, max_priority = entries[-1][2:] if entries else (0, 0.0)
-    nothing = Entry(np.zeros(0, np.int64), np.zeros(0), stale_updates, max_priority)
-    for number, entry in enumerate([nothing, *entries], last + 1):
-        db.execute(ADD_ENTRY, (number, *entry.columns()))
-    return int(last) + 1
-
-
-def read_whole_position(db: sqlite3.Connection, path: Path, journal: Sequence[Entry]) -> Position:
+def read_whole_position(db: sqlite3.Connection, path: Path) -> Position:
     """The position with what the journal has counted since."""
     position = read_position(db, path)
-    if not journal:
+    last = db.execute("SELECT * FROM journal ORDER BY entry DESC LIMIT 1").fetchone()
+    if last is None:
         return position
+    entry = read_entry(path, last)
     return position._replace(
-        stale_updates=max(position.stale_updates, journal[-1].stale_updates),
-        max_priority=max(position.max_priority, journal[-1].max_priority),
+        stale_updates=max(position.stale_updates, entry.stale_updates),
+        max_priority=max(position.max_priority, entry.max_priority),
     )
 
 
@@ -118,16 +128,7 @@ def read_snapshot(db: sqlite3.Connection, path: Path, number: int) -> Snapshot |
     )
 
 
-def read_mark(db: sqlite3.Connection, path: Path, number: int) -> Snapshot:
-    """The snapshot of this number; ReplayError when the file does not keep it."""
-    found = read_snapshot(db, path, number)
-    if found is None:
-        kept = [str(n) for (n,) in db.execute("SELECT snapshot FROM snapshots WHERE kept")]
-        raise ReplayError(f"mark {number} is not in {path}; kept are: {', '.join(kept) or 'none'}")
-    return found
-
-
-def read_priorities(db: sqlite3.Connection, path: Path, journal: Sequence[Entry]) -> Priorities:
+def read_priorities(db: sqlite3.Connection, path: Path) -> Priorities:
     """Current priorities and draws: the newest snapshot, then the journal. ReplayError when one is lost."""
     cursor = db.execute("SELECT id, priority FROM priorities ORDER BY id")
     try:
@@ -141,18 +142,16 @@ def read_priorities(db: sqlite3.Connection, path: Path, journal: Sequence[Entry]
     if then is not None:
         places, given = _places(ids, then.ids)
         current[places], draws[places] = then.priorities[given], then.draws[given]
+    entries = list(read_journal(db, path))
     draws[np.isnan(current)] = -1  # the first priority of an item is not a draw
-    num_journaled = 0
-    if journal:
-        later = merged(journal)
-        num_journaled = len(later.ids)
-        places, given = _places(ids, later.ids)
-        current[places] = later.priorities[given]
+    if entries:
+        places, given = _places(ids, np.concatenate([entry.ids for entry in entries]))
+        current[places] = np.concatenate([entry.priorities for entry in entries])[given]
         draws += np.bincount(places, minlength=len(ids))
     lost = np.isnan(current)
     if lost.any():
         raise damaged(path, f"node {ids[lost][0]} has no priority")
-    return Priorities(ids, current, draws, current != shown, num_journaled)
+    return Priorities(ids, current, draws, current != shown, sum(len(entry.ids) for entry in entries))
 
 
 def _places(ids: Int64, wanted: Int64) -> tuple[Int64, npt.NDArray[np.bool_]]:
@@ -162,6 +161,10 @@ def _places(ids: Int64, wanted: Int64) -> tuple[Int64, npt.NDArray[np.bool_]]:
     places = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
     there = ids[places] == wanted
     return places[there], there
+
+
+def _entry_checksum(ids: bytes, priorities: bytes, stale_updates: int, max_priority: float) -> int:
+    return zlib.crc32(_COUNTS.pack(stale_updates, max_priority), zlib.crc32(priorities, zlib.crc32(ids)))
 
 
 def _snapshot_checksum(text: str, ids: bytes, priorities: bytes, draws: bytes) -> int:

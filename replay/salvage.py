@@ -18,14 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay.entry import entries_in, read_entry
 from replay.errors import ReplayError
-from replay.file import FILE_NAME, READ_FORMATS, SCHEMA, Position, read_position, read_record
-from replay.journal import read_snapshot
+from replay.file import FILE_NAME, FORMAT, SCHEMA, Position, read_position, read_record
+from replay.journal import read_entry, read_snapshot
 from replay.lock import WriterLock
 from replay.record import COLUMNS, Row
 from replay.store import Store
-from replay.tail import tail_bytes
 
 _CHUNK = 1024  # rows written at once
 _MOST_PROBED = 1 << 24  # ids looked up one by one between two that were found
@@ -105,10 +103,8 @@ def _opened(copy: Path, source: Path) -> sqlite3.Connection:
         try:
             db.execute("PRAGMA writable_schema = ON")  # also reads files that were cut short
             found = db.execute("SELECT format FROM meta").fetchone() if _has_our_schema(db) else None
-            number = found[0] if found is not None and isinstance(found[0], int) else 0
-            if number > 0 and number not in READ_FORMATS and not attempt:
-                known = " and ".join(map(str, READ_FORMATS))
-                raise ReplayError(f"{source} has format {number}, this program repairs formats {known}")
+            if found is not None and isinstance(found[0], int) and 0 < found[0] != FORMAT and not attempt:
+                raise ReplayError(f"{source} has format {found[0]}, this program repairs format {FORMAT}")
             if _has_our_schema(db):
                 return db
         except sqlite3.Error:
@@ -246,13 +242,10 @@ def _priorities(db: sqlite3.Connection, source: Path) -> tuple[dict[int, float],
             if snapshot is not None:
                 current.update(zip(snapshot.ids.tolist(), snapshot.priorities.tolist(), strict=True))
                 break
-    numbers = _walk(db, "journal", "entry")[0]
-    for number in numbers:
+    for number in _walk(db, "journal", "entry")[0]:
         with suppress(sqlite3.Error, ReplayError, TypeError):
             entry = read_entry(source, db.execute(_ASK_ENTRY, (number,)).fetchone())
             current.update(zip(entry.ids.tolist(), entry.priorities.tolist(), strict=True))
-    for _, _, entry in entries_in(tail_bytes(source), min(numbers, default=0)):
-        current.update(zip(entry.ids.tolist(), entry.priorities.tolist(), strict=True))
     return shown, current
 
 

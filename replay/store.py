@@ -1,4 +1,4 @@
-"""Writes the buffer's file: SQLite in WAL mode, node rows that never change, a priority journal and its tail.
+"""Writes the buffer's one file: SQLite in WAL mode, node rows that never change, a priority journal.
 
 A call that returned is committed. Knows rows and priorities by id; capacity and sampling are the
 buffer's business. What the tables hold is written in file.py.
@@ -18,32 +18,27 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from replay.entry import Entry, merged
 from replay.errors import ReplayError, damaged
 from replay.file import (
     FORMAT,
+    SCHEMA,
     Nodes,
     Position,
     check_format,
-    create_tables,
     named_errors,
     position_checksum,
     read_nodes,
 )
 from replay.journal import (
-    ADD_ENTRY,
+    Entry,
     Priorities,
     Snapshot,
-    begin_journal,
-    read_journal,
-    read_mark,
     read_priorities,
+    read_snapshot,
     read_whole_position,
-    tail_number,
 )
 from replay.lock import WriterLock
 from replay.record import COLUMNS, Row, checksum, pack
-from replay.tail import Tail, tail_path
 from replay.wal import Checkpointer
 
 Int64 = npt.NDArray[np.int64]
@@ -53,6 +48,9 @@ Durability = Literal["process", "power"]
 KEPT_MARKS = 8  # snapshots one can go back to; older ones and their evicted nodes are deleted
 
 _ADD_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * (len(COLUMNS) + 2))})"
+_ADD_ENTRY = (
+    "INSERT INTO journal (ids, priorities, stale_updates, max_priority, crc32) VALUES (?, ?, ?, ?, ?)"
+)
 _SET_META = f"UPDATE meta SET {', '.join(f'{name} = ?' for name in Position._fields)}, crc32 = ?"
 
 
@@ -70,7 +68,6 @@ class Store:
         self.path = path
         self._process, self._writing = os.getpid(), threading.Lock()
         self._checkpointer: Checkpointer | None = None
-        self._tail: Tail | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -95,7 +92,7 @@ class Store:
     def position(self) -> Position:
         """The position as of the last transaction."""
         with named_errors(self.path):
-            return read_whole_position(self._db, self.path, read_journal(self._db, self.path))
+            return read_whole_position(self._db, self.path)
 
     def append(
         self, ids: Int64, rows: Sequence[Row], priorities: Float64, evicted: Int64, position: Position
@@ -115,15 +112,21 @@ class Store:
             self._db.executemany(_ADD_NODE, nodes)
             self._db.executemany("INSERT INTO payloads VALUES (?, ?)", payloads)
             self._show(ids, priorities)
-            entry = Entry(ids, priorities, position.stale_updates, position.max_priority)
-            self._db.execute(ADD_ENTRY, (None, *entry.columns()))
+            self._journal(ids, priorities, position)
             self._take(position)
         return records
 
     def record_priorities(self, ids: Int64, priorities: Float64, position: Position) -> None:
-        """Append priorities to the journal's tail, with what the position counts of them."""
+        """Append priorities to the journal, with what the position counts of them."""
+        entry = Entry(ids, priorities, position.stale_updates, position.max_priority).columns()
         self._check_process()
-        self._opened_tail().append(Entry(ids, priorities, position.stale_updates, position.max_priority))
+        with self._writing:  # no transaction around it: SQLite commits a single statement by itself
+            try:
+                self._db.execute(_ADD_ENTRY, entry)
+            except sqlite3.Error as error:
+                raise self._nothing_stored(error) from error
+        if self._checkpointer is not None:
+            self._checkpointer.wrote(len(ids) * 16 + 4096)
 
     def remove(self, ids: Int64, position: Position) -> None:
         """Let these ids go and take the position."""
@@ -140,14 +143,13 @@ class Store:
         columns = now.columns()
         with self._transaction(sum(map(len, columns[:-1]))):
             (number,) = self._db.execute("SELECT coalesce(max(snapshot), 0) + 1 FROM snapshots").fetchone()
-            tail = begin_journal(self._db)
+            self._db.execute("DELETE FROM journal")
             self._db.execute("DELETE FROM snapshots WHERE kept = 0")
             self._db.execute("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?)", (number, keep, *columns))
             if keep:
                 self._show(now.ids[changed], now.priorities[changed])
                 self._forget_marks()
             self._take(now.position)
-        self._opened_tail().restart(tail)
         if keep and self._checkpointer is not None:
             self._checkpointer.wake()
         return number, columns[-1]
@@ -155,7 +157,7 @@ class Store:
     def restore(self, number: int, crc: int) -> Position:
         """Go back to a kept snapshot: later nodes, priorities and snapshots are deleted."""
         with self._transaction(0):
-            then = read_mark(self._db, self.path, number)
+            then = self._snapshot(number)
             if then.crc32 != crc:
                 raise ReplayError(
                     f"mark {number} of {self.path} is not the one asked for; use its own buffer"
@@ -164,17 +166,16 @@ class Store:
                 self._db.execute(f"DELETE FROM {table} WHERE id >= ?", (then.position.next_id,))
             self._db.execute("DELETE FROM evicted WHERE snapshot >= ?", (number,))
             self._db.execute("DELETE FROM snapshots WHERE snapshot > ?", (number,))
-            tail = begin_journal(self._db)
+            self._db.execute("DELETE FROM journal")
             self._db.execute("DELETE FROM priorities")
             self._show(then.ids, then.priorities)
             self._take(then.position)
-        self._opened_tail().restart(tail)
         return then.position
 
     def priorities(self, num_live: int) -> Priorities:
         """Current priorities and draws of what lives; ReplayError when that are not so many."""
         with named_errors(self.path):
-            found = read_priorities(self._db, self.path, read_journal(self._db, self.path))
+            found = read_priorities(self._db, self.path)
         if len(found.ids) != num_live:
             raise damaged(self.path, f"it holds {len(found.ids)} live nodes, meta says {num_live}")
         return found
@@ -186,12 +187,6 @@ class Store:
 
     def close(self) -> None:
         """Close the file and let the next writer in. Twice is once."""
-        if self._tail is not None and os.getpid() == self._process:
-            with suppress(ReplayError, sqlite3.Error):  # what was acknowledged is safe where it is
-                if self._tail.num_bytes:
-                    self._move_tail()
-            self._tail.close()
-            self._tail = None
         if self._checkpointer is not None:
             self._checkpointer.close()
         self._db.close()
@@ -205,27 +200,14 @@ class Store:
         self._db.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
         self._db.execute(f"PRAGMA fullfsync = {int(durability == 'power')}")
         if not is_buffer:
-            tail_path(self.path).unlink(missing_ok=True)  # of a database that is gone
             with self._transaction(0):
-                create_tables(self._db)
-                begin_journal(self._db)
-        elif self._db.execute("SELECT format FROM meta").fetchone() != (FORMAT,):
-            self._move_tail()  # there is none
-        self._tail = Tail(self.path, tail_number(self._db), syncs=durability == "power")
-
-    def _opened_tail(self) -> Tail:
-        if self._tail is None:
-            raise ReplayError(f"{self.path} is closed; nothing of this call was stored")
-        return self._tail
-
-    def _move_tail(self) -> None:
-        """Bring the whole journal into its table, under a new number."""
-        entries = read_journal(self._db, self.path)
-        with self._transaction(0):
-            self._db.execute("UPDATE meta SET format = ?", (FORMAT,))
-            number = begin_journal(self._db, [merged(entries)] if entries else ())
-        if self._tail is not None:
-            self._tail.restart(number)
+                for statement in SCHEMA:
+                    self._db.execute(statement)
+                start = Position()
+                marks = ", ".join("?" * (len(start) + 2))
+                self._db.execute(
+                    f"INSERT INTO meta VALUES ({marks})", (FORMAT, *start, position_checksum(start))
+                )
 
     @contextmanager
     def _transaction(self, num_bytes: int) -> Iterator[None]:
@@ -298,3 +280,14 @@ class Store:
     def _show(self, ids: Int64, priorities: Float64) -> None:
         lines = zip(ids.tolist(), priorities.tolist(), strict=True)
         self._db.executemany("INSERT OR REPLACE INTO priorities VALUES (?, ?)", lines)
+
+    def _journal(self, ids: Int64, priorities: Float64, position: Position) -> None:
+        entry = Entry(ids, priorities, position.stale_updates, position.max_priority)
+        self._db.execute(_ADD_ENTRY, entry.columns())
+
+    def _snapshot(self, number: int) -> Snapshot:
+        found = read_snapshot(self._db, self.path, number)
+        if found is None:
+            kept = [str(n) for (n,) in self._db.execute("SELECT snapshot FROM snapshots WHERE kept")]
+            raise ReplayError(f"mark {number} is not in {self.path}; kept are: {', '.join(kept) or 'none'}")
+        return found

@@ -7,7 +7,7 @@ import pytest
 
 from replay import Experience, PrioritizedReplayBuffer, ReplayError
 from replay.file import FILE_NAME, connect_reader
-from replay.journal import read_journal, read_priorities
+from replay.journal import read_priorities
 
 
 def experience(number):
@@ -33,8 +33,7 @@ def experience(number):
 def draws(folder):
     db = connect_reader(folder / FILE_NAME)
     try:
-        path = folder / FILE_NAME
-        found = read_priorities(db, path, read_journal(db, path))
+        found = read_priorities(db, folder / FILE_NAME)
     finally:
         db.close()
     return found.draws.tolist()

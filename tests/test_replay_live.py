@@ -9,7 +9,7 @@ from replay import Experience, PrioritizedReplayBuffer, ReplayError
 from replay.file import connect_reader
 from replay.inspect.live import read_live
 from replay.inspect.query import find_file
-from replay.journal import read_journal, read_priorities, read_whole_position
+from replay.journal import read_priorities, read_whole_position
 
 
 def experience(version):
@@ -26,9 +26,7 @@ def both(folder):
     db = connect_reader(path)
     try:
         db.execute("BEGIN")
-        journal = read_journal(db, path)
-        live = read_live(db, path, read_whole_position(db, path, journal), journal)
-        return live, read_priorities(db, path, journal)
+        return read_live(db, path, read_whole_position(db, path)), read_priorities(db, path)
     finally:
         db.close()
 

@@ -134,8 +134,8 @@ def test_what_cannot_be_repaired_is_one_clear_error(folder, tmp_path):
         pytest.raises(ReplayError, match="already open for writing"),
     ):
         salvage(folder, tmp_path / "new")
-    damage(folder, "UPDATE meta SET format = 4")
-    with pytest.raises(ReplayError, match="has format 4, this program repairs formats 2 and 3"):
+    damage(folder, "UPDATE meta SET format = 3")
+    with pytest.raises(ReplayError, match="has format 3, this program repairs format 2"):
         salvage(folder, tmp_path / "new")
 
 

@@ -121,10 +121,10 @@ def test_a_flipped_bit_of_an_array_names_its_node(tmp_path):
         ("UPDATE snapshots SET priorities = zeroblob(32)", "snapshot 1 does not match its checksum"),
         ("UPDATE meta SET next_id = 3", "meta does not match its checksum"),
         ("DELETE FROM meta", "meta holds no format"),
-        ("UPDATE meta SET format = 4", "has format 4, this program reads format 3; install a newer"),
+        ("UPDATE meta SET format = 3", "has format 3, this program reads format 2; install a newer"),
         (
             "UPDATE meta SET format = 1",
-            "has format 1, this program reads format 3; use the llama-o1 that wrote",
+            "has format 1, this program reads format 2; use the llama-o1 that wrote",
         ),
         ("DROP TABLE payloads", "not a replay buffer"),
         ("DROP TABLE evicted", "it has no table evicted"),

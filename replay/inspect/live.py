@@ -7,17 +7,15 @@ The newest snapshot and the journal name every id that may live and what it was 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from replay.entry import Entry, merged
 from replay.errors import damaged
 from replay.file import Position
-from replay.journal import read_snapshot
+from replay.journal import read_journal, read_snapshot
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -35,13 +33,13 @@ class Live(NamedTuple):
         return np.arange(len(ids)) if ids is self.ids else _places(self.ids, ids)
 
 
-def read_live(db: sqlite3.Connection, path: Path, position: Position, journal: Sequence[Entry]) -> Live:
+def read_live(db: sqlite3.Connection, path: Path, position: Position) -> Live:
     """The live items with current priorities and draws; ReplayError when one has no priority."""
     newest = db.execute("SELECT max(snapshot) FROM snapshots").fetchone()[0]
     then = None if newest is None else read_snapshot(db, path, newest)
     old = np.zeros(0, dtype=np.int64) if then is None else then.ids
-    later = merged(journal) if journal else None
-    given = old[:0] if later is None else later.ids
+    entries = list(read_journal(db, path))
+    given = np.concatenate([old[:0], *(entry.ids for entry in entries)])
     fresh = np.unique(given[~_within(old, given)])
     named = np.concatenate([old, fresh])
     priorities, draws = np.full(len(named), np.nan), np.zeros(len(named), dtype=np.int64)
@@ -51,9 +49,9 @@ def read_live(db: sqlite3.Connection, path: Path, position: Position, journal: S
     if len(old) and len(fresh) and fresh[0] < old[-1]:
         order = np.argsort(named, kind="stable")
         named, priorities, draws = named[order], priorities[order], draws[order]
-    if later is not None:
+    if entries:
         places = _places(named, given)
-        priorities[places] = later.priorities
+        priorities[places] = np.concatenate([entry.priorities for entry in entries])
         draws += np.bincount(places, minlength=len(named))
     lives = _which_live(db, named, position.num_live)
     if int(lives.sum()) != position.num_live:

@@ -26,9 +26,8 @@ from replay.file import (
 from replay.inspect.items import Ancestor, Detail, Held, Item, Kept
 from replay.inspect.live import read_live
 from replay.inspect.where import known_column, parse_where
-from replay.journal import read_journal, read_whole_position
+from replay.journal import read_whole_position
 from replay.record import COLUMNS, unpack
-from replay.tail import tail_bytes
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -51,11 +50,9 @@ class ReplayReader:
         self._db = connect_reader(self.path)
         try:
             with named_errors(self.path):
-                tail = tail_bytes(self.path)
                 self._db.execute("BEGIN")
-                journal = read_journal(self._db, self.path, tail)
-                self.position = read_whole_position(self._db, self.path, journal)
-                self.live = read_live(self._db, self.path, self.position, journal)
+                self.position = read_whole_position(self._db, self.path)
+                self.live = read_live(self._db, self.path, self.position)
                 self._make_items()
         except BaseException:
             self._db.close()
