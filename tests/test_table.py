@@ -5,7 +5,14 @@ from trials import by_key, trial
 
 from llama_o1.measure.cells import aligned
 from llama_o1.measure.compare import Plan, compare
-from llama_o1.measure.table import accuracy_table, cost_table, markdown, sets_table, terminal_table
+from llama_o1.measure.table import (
+    accuracy_table,
+    cost_table,
+    markdown,
+    sets_paired_table,
+    sets_table,
+    terminal_table,
+)
 
 PLAN = Plan({"s": ["p0", "p1", "p2", "p3"], "t": ["p0"]}, ("line", "tree"), ("line",), (100,), (0,))
 
@@ -52,6 +59,14 @@ def test_sets_have_a_column_each(result):
     head, line, _ = sets_table(result)
     assert head == ("method", "budget", "s (4)", "t (1)")
     assert line == ("line", "100", "25.0 [4.6, 69.9]", "0.0 [0.0, 79.3]")
+
+
+def test_differences_of_a_set_are_from_the_baseline_that_is_best_on_it(result):
+    head, line, tree = sets_paired_table(result)
+    assert head == ("method", "budget", "s", "t")
+    assert line == ("line", "100", "best", "best")
+    assert tree[2].startswith("+50.0 [")  # 3 of 4 less 1 of 4
+    assert tree[3] == "+100.0 [+100.0, +100.0]"
 
 
 def test_names_stand_to_the_left_and_figures_to_the_right():

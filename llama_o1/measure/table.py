@@ -18,6 +18,8 @@ def terminal_table(result: Mapping[str, Any]) -> str:
     parts = [_title(result, ALL), aligned(accuracy_table(result, ALL)), "", aligned(cost_table(result, ALL))]
     if len(result["sets"]) > 1:
         parts += ["", "right % [95 %] by set", aligned(sets_table(result))]
+        if result["paired"]:
+            parts += ["", "less the best baseline of each set [95 %]", aligned(sets_paired_table(result))]
     if "thinking" in result:
         parts += ["", "thinking budgets", *(aligned(one) for one in _thinking_tables(result, ALL))]
     return "\n".join([*parts, "", *notes(result)])
@@ -90,6 +92,19 @@ def sets_table(result: Mapping[str, Any]) -> Table:
     for method, budget, _ in _each(result, ALL):
         found = [one["methods"][method]["budget"][str(budget)] for one in sets.values()]
         cells = [percent(one["accuracy"], one["low"], one["high"]) for one in found]
+        rows.append((method, str(budget), *cells))
+    return rows
+
+
+def sets_paired_table(result: Mapping[str, Any]) -> Table:
+    """A column for each set, with differences alone; a baseline that is the best one is named."""
+    paired = {(row["set"], row["method"], row["budget"]): row for row in result["paired"]}
+    rows: Table = [("method", "budget", *result["sets"])]
+    for method, budget, _ in _each(result, ALL):
+        found = [paired.get((name, method, budget)) for name in result["sets"]]
+        cells = [
+            "best" if one is None else points(one["difference"], one["low"], one["high"]) for one in found
+        ]
         rows.append((method, str(budget), *cells))
     return rows
 
