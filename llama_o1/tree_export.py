@@ -51,7 +51,7 @@ def export_trees(place: Path, asked: Any) -> str:
     kind, file = asked.export
     if kind == EVERYTHING:
         raise ConfigError(
-            f"{place} holds trees, which are JSON lines already; {kind} is of a buffer: name the run"
+            f"{place} holds trees, which are JSON lines already; {kind} is of a buffer, so name the run"
         )
     check_kind(kind, asked.margin)
     counts = Counts()

@@ -76,7 +76,11 @@ def test_what_picks_nodes_of_a_buffer_is_refused_for_trees(run, capsys, tmp_path
     status, said, _ = exported(capsys, run / "trees", "sft", tmp_path / "x", "--limit", 3)
     assert (status, "got 3 for trees; leave it out, or name the run" in said) == (2, True)
     status, said, _ = exported(capsys, run / "trees", "jsonl", tmp_path / "x")
-    assert (status, "one of sft, prm, dpo, pairs, got 'jsonl'" in said) == (2, True)
+    assert (
+        status,
+        "holds trees, which are JSON lines already; jsonl is of a buffer, so name the run" in said,
+    ) == (2, True)
+    assert not (tmp_path / "x").exists()
 
 
 def test_pairs_set_every_right_solution_against_a_wrong_one(run, capsys, tmp_path):

@@ -153,13 +153,6 @@ def test_a_tree_that_no_record_can_hold_is_left_out_and_named(tmp_path, capsys):
     assert "left out 1, the first 000001.jsonl:1: thought 1 holds <critic> in its text" in printed
 
 
-def test_trees_are_no_buffer_whose_nodes_could_be_listed(tmp_path, capsys):
-    place, out = write_run(tmp_path / "run") / "trees", tmp_path / "out.jsonl"
-    assert main(["inspect", str(place), "--export", "jsonl", str(out)]) == 2
-    assert "holds trees, which are JSON lines already; jsonl is of a buffer" in capsys.readouterr().err
-    assert not out.exists()
-
-
 def test_an_export_that_no_tree_fits_writes_nothing(tmp_path, capsys):
     run = write_run(tmp_path / "run")
     file, out = run / "trees" / "000001.jsonl", tmp_path / "out.jsonl"
