@@ -42,7 +42,7 @@ def test_a_point_stands_for_each_thought_that_came_in():
     ]
 
 
-@pytest.mark.parametrize("weighting", ["value", "count", "best", "visits"])
+@pytest.mark.parametrize("weighting", ["value", "count", "likelihood", "best", "visits"])
 def test_a_curve_ends_with_the_vote_of_the_tree(weighting):
     tree = grown()
     found = vote(tree, weighting)

@@ -69,6 +69,7 @@ def test_equal_answers_lead_together():
 def test_without_an_answer_nothing_is_decided():
     assert Decided("value")(voted((None, 0.9)), AMPLE, 0) is None
     assert Decided("visits")(voted(("7", 0.9)), AMPLE, 0) is None
+    assert Decided("likelihood")(voted(("7", 0.9)), AMPLE, 0) is None
 
 
 @every_search

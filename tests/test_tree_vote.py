@@ -1,8 +1,11 @@
 """Which answer a finished tree gives, and how sure it is."""
 
+import math
+
 import pytest
 
 from tree.actions import MetaAction
+from tree.curve import curve
 from tree.node import Ask, Told, Tree
 from tree.search import backup
 from tree.vote import vote
@@ -21,7 +24,7 @@ def concluded(*conclusions):
 def add(tree, parent, action, text, value, **fields):
     ask = Ask(parent, action, tree.next_id, 9, 0)
     tree.next_id += 1
-    return tree.add(ask, Told(action, text, -1.0, value, tokens=1, thinking_left=9, **fields))
+    return tree.add(ask, Told(action, text, value=value, tokens=1, thinking_left=9, **{"logprob": -1.0, **fields}))
 
 
 def test_a_tree_without_an_answer_votes_for_none():
@@ -55,13 +58,13 @@ def test_merged_conclusions_count_each_time_but_are_no_better_for_it(weighting, 
     assert vote(tree, weighting).weights["7"] == pytest.approx(seven)
 
 
-@pytest.mark.parametrize("weighting", ["value", "count", "best"])
+@pytest.mark.parametrize("weighting", ["value", "count", "likelihood", "best"])
 def test_a_tie_goes_to_the_earlier_answer(weighting):
     assert vote(concluded(("8", 0.5), ("7", 0.5)), weighting).answer == "8"
     assert vote(concluded(("7", 0.5), ("8", 0.5)), weighting).answer == "7"
 
 
-@pytest.mark.parametrize("weighting", ["value", "count", "best"])
+@pytest.mark.parametrize("weighting", ["value", "count", "likelihood", "best"])
 def test_the_leaf_is_the_best_conclusion_of_the_answer_the_first_of_equals(weighting):
     tree = concluded(("7", 0.3), ("7", 0.6), ("7", 0.6), ("8", 0.4))
     assert vote(tree, weighting).leaf == 3
@@ -88,6 +91,41 @@ def test_equal_answers_are_those_that_the_given_function_takes_for_equal():
     result = vote(tree, same=lambda first, second: {first, second} == {"1/2", "0.5"})
     assert result.weights == pytest.approx({"1/2": 0.7, "7": 0.5})
     assert (result.answer, result.leaf) == ("1/2", 2)
+
+
+def drawn(*conclusions, step=(4, -0.5)):
+    """A step of (tokens, mean log-prob) with conclusions below it, given as (answer, value, tokens, mean log-prob)."""
+    tree = Tree.of("?", seed=0, thinking_left=9)
+    sampled, logprob = step
+    add(tree, 0, MetaAction.EXPAND, "step", 0.9, sampled=sampled, logprob=logprob)
+    for answer, value, sampled, logprob in conclusions:
+        fields = {"terminal": True, "answer": answer, "sampled": sampled, "logprob": logprob}
+        add(tree, 1, MetaAction.CONCLUDE, f"{answer} {sampled}", value, **fields)
+    return tree
+
+
+HALF, QUARTER = -math.log(2), -math.log(4)
+
+
+def test_likelihood_weighs_the_value_of_a_line_by_its_probability():
+    tree = drawn(("8", 0.9, 1, QUARTER), ("7", 0.6, 1, HALF), ("7", 0.5, 2, QUARTER / 2))
+    assert [node.line_logprob for node in tree.nodes] == pytest.approx([0, -2, -2 + QUARTER, -2 + HALF, -2 + QUARTER])
+    result = vote(tree, "likelihood")
+    # relative to the likeliest line: 8 has 0.5 x 0.9, 7 has 0.6 + 0.5 x 0.5
+    assert result.weights == pytest.approx({"7": 0.85, "8": 0.45})
+    assert (result.answer, result.leaf) == ("7", 3)
+    assert result.confidence == pytest.approx(0.85 / 1.3)
+
+
+def test_likelihood_counts_a_line_once_however_often_it_was_found():
+    found = [("8", 0.5, 1, QUARTER)] * 5 + [("7", 0.5, 1, HALF)]
+    assert vote(drawn(*found), "likelihood").weights == pytest.approx({"7": 0.5, "8": 0.25})
+    assert [point.answer for point in curve(drawn(*found), "likelihood")] == [None, *["8"] * 5, "7"]
+
+
+def test_lines_too_long_to_have_a_probability_above_0_still_weigh_by_it():
+    result = vote(drawn(("8", 0.5, 1, HALF), ("7", 0.5, 1, 0.0), step=(4000, -2.0)), "likelihood")
+    assert result.weights == pytest.approx({"7": 0.5, "8": 0.25})
 
 
 def visited():

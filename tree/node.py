@@ -51,6 +51,7 @@ class Told:
     outcome: float | None = None  # graded: 1 right, 0 wrong; None: not graded
     entropy: float | None = None  # mean over sampled tokens, nats; None: the engine gives none
     varentropy: float | None = None  # mean over sampled tokens, nats squared
+    sampled: int = 0  # tokens that the policy drew
     payload: object = None  # whatever the sender hangs on the node; never read here
 
 
@@ -81,6 +82,7 @@ class Node:
     thinking_left: int = 0
     tokens: int = 0
     logprob: float = 0.0
+    line_logprob: float = 0.0  # of all tokens that were sampled from the root down to its end
     entropy: float | None = None
     varentropy: float | None = None
     count: int = 1  # equal thoughts merged into this node
@@ -167,6 +169,7 @@ class Tree:
             thinking_left=told.thinking_left,
             tokens=told.tokens,
             logprob=told.logprob,
+            line_logprob=parent.line_logprob + told.sampled * told.logprob,
             entropy=told.entropy,
             varentropy=told.varentropy,
             payload=told.payload,

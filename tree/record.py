@@ -175,6 +175,7 @@ _NODE_FIELDS = {
     "depth": _COUNT,
     "closed": _Field(bool),
 }
+_OPTIONAL = {"preference": _SHARE, "line_logprob": _Field(float)}
 
 
 def _checked(record: object, fields: Mapping[str, _Field], where: str) -> Mapping[str, Any]:
@@ -192,6 +193,7 @@ def _checked(record: object, fields: Mapping[str, _Field], where: str) -> Mappin
 
 def _to_record(nodes: Sequence[Node], node: Node, prior: float) -> Row:
     compared = {} if node.preference is None else {"preference": node.preference}
+    drawn = {"line_logprob": node.line_logprob} if node.line_logprob else {}
     return {
         "id": node.local_id,
         "parent": nodes[node.parent].local_id if node.parent >= 0 else -1,
@@ -214,14 +216,14 @@ def _to_record(nodes: Sequence[Node], node: Node, prior: float) -> Row:
         "depth": node.depth,
         "closed": node.closed,
         **compared,
+        **drawn,
     }
 
 
 def _to_node(record: object, nodes: Sequence[Node], index_of: Mapping[int, int], where: str) -> Node:
     """The node of one record; `nodes` and `index_of` (by local id) hold those before it."""
     held = _checked(record, _NODE_FIELDS, where)
-    if "preference" in held:
-        _checked(record, {"preference": _SHARE}, where)
+    _checked(record, {name: field for name, field in _OPTIONAL.items() if name in held}, where)
     where = f"{where} (id {held['id']})"
     if held["id"] in index_of:
         raise ValueError(f"{where}: the id is taken by the node at position {index_of[held['id']]}")
@@ -247,6 +249,7 @@ def _to_node(record: object, nodes: Sequence[Node], index_of: Mapping[int, int],
         thinking_left=held["thinking_left"],
         tokens=held["tokens"],
         logprob=float(held["logprob"]),
+        line_logprob=float(held.get("line_logprob", 0.0)),
         entropy=_number(held["entropy"]),
         varentropy=_number(held["varentropy"]),
         count=held["count"],

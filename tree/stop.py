@@ -19,7 +19,7 @@ class Decided:
 
     A conclusion adds at most 1 to a vote. So the first answer stands once it leads the second by more than
     the number of conclusions that tokens, thoughts and the method itself still allow; with `best`, once it
-    is worth 1. An answer by visits, or by comparisons with what is still to come, may always turn.
+    is worth 1. An answer by likelihood, by visits, or by comparisons with what is still to come, may always turn.
     """
 
     weighting: Weighting
@@ -32,7 +32,7 @@ class Decided:
 
     def __call__(self, tree: Tree, limits: Limits, most: int) -> str | None:
         """`decided`, or None."""
-        if self.weighting in ("visits", "pairwise"):
+        if self.weighting in ("likelihood", "visits", "pairwise"):
             return None
         for arrival in tree.arrivals[self._seen :]:
             if arrival.node >= 0 and tree.nodes[arrival.node].answer is not None:

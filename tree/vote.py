@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import eq
@@ -9,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from tree.node import Node, Tree
 
-Weighting = Literal["value", "count", "best", "visits", "pairwise"]
+Weighting = Literal["value", "count", "likelihood", "best", "visits", "pairwise"]
 Same = Callable[[str, str], bool]  # whether two declared answers are one; symmetric, never sees the gold
 
 
@@ -29,7 +30,11 @@ def vote(tree: Tree, weighting: Weighting = "value", same: Same = eq) -> Vote:
     """The heaviest answer; ties go to the earlier.
 
     value: the model's own value times the count, as a value-weighted majority; count: plain majority
-    (Wang et al. 2023, self-consistency); best: best-of-n by value. visits: the conclusion at the end of the
+    (Wang et al. 2023, self-consistency); likelihood: the value times the line's own probability, each line
+    once, so the probability that a line of the policy ends in this answer and is right, as far as its lines
+    were found (their table 1 sums probabilities without values). For trees, where equal thoughts are merged
+    and a line is found because it is worth much; where lines are long, the likeliest one decides. best:
+    best-of-n by value. visits: the conclusion at the end of the
     most visited path (Silver et al. 2017), among paths that end in an answer; an answer then weighs as much
     as a walk which goes down in proportion to visits is likely to end in it. pairwise: the one that
     comparisons rank first (LLaMA-Berry; pairwise.py), which a search makes once it is over.
@@ -51,17 +56,32 @@ class Tally:
     same: Same = eq
     weights: dict[str, float] = field(default_factory=dict[str, float])
     leaves: dict[str, Node] = field(default_factory=dict[str, Node])
+    likeliest: float = -math.inf  # log-prob of the likeliest line; with `likelihood` it alone weighs its value
+    counted: set[int] = field(default_factory=set[int])  # indices of conclusions that came in
 
     def add(self, node: Node, times: int = 1) -> None:
         """Count a conclusion that declares an answer so many times more."""
         answer, weight = _filed(self.weights, node.answer, self.same), _weight(node, self.weighting)
         old = self.weights.get(answer, 0.0)
-        self.weights[answer] = (
-            max(old, weight) if self.weighting in ("best", "pairwise") else old + weight * times
-        )
+        if self.weighting in ("best", "pairwise"):
+            self.weights[answer] = max(old, weight)
+        elif self.weighting == "likelihood":
+            self._add_once(node, answer, weight)
+        else:
+            self.weights[answer] = old + weight * times
+        self.counted.add(node.index)
         best = self.leaves.get(answer)
         if best is None or _worth(node, self.weighting) > _worth(best, self.weighting):
             self.leaves[answer] = node
+
+    def _add_once(self, node: Node, answer: str, value: float) -> None:
+        """Probabilities are held relative to the likeliest line's, so that long lines do not all weigh 0."""
+        if node.line_logprob > self.likeliest:
+            shrink = math.exp(self.likeliest - node.line_logprob)
+            self.weights = {known: weight * shrink for known, weight in self.weights.items()}
+            self.likeliest = node.line_logprob
+        probability = 0.0 if node.index in self.counted else math.exp(node.line_logprob - self.likeliest)
+        self.weights[answer] = self.weights.get(answer, 0.0) + probability * value
 
     def vote(self) -> Vote:
         """The answer so far."""

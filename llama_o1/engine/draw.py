@@ -22,7 +22,7 @@ class Drawn(NamedTuple):
     """One token a row, and its statistics."""
 
     ids: list[int]
-    logprobs: list[float]  # under the sampled distribution; 0 at temperature 0
+    logprobs: list[float]  # under the sampled distribution; at temperature 0 under that of temperature 1
     entropy: list[float]  # nats, at temperature 1
     varentropy: list[float]  # nats squared, at temperature 1
 
@@ -53,18 +53,16 @@ def rating_value(logits: Tensor, positive: int, negative: int) -> float:
 def _choose(
     scores: Tensor, probs: Tensor, temperatures: Sequence[float], uniform: Float64
 ) -> tuple[Tensor, Tensor]:
-    """Ids [D] and their log-probs [D] under the distribution that was sampled."""
+    """Ids [D] and their log-probs [D] under the distribution that was sampled, the likeliest's at temperature 1."""
     device = scores.device
     if any(temperature not in (0.0, 1.0) for temperature in temperatures):
         divisors = [temperature or 1.0 for temperature in temperatures]
         probs = torch.softmax(scores / torch.tensor(divisors, device=device)[:, None], dim=-1)
     ids = _invert(probs, torch.from_numpy(uniform).to(device)[:, None])
-    chosen = probs.gather(1, ids).log().clamp_max_(0.0)
     if 0.0 in temperatures:
         greedy = torch.tensor([temperature == 0.0 for temperature in temperatures], device=device)[:, None]
         ids = torch.where(greedy, scores.argmax(-1, keepdim=True), ids)
-        chosen = chosen.masked_fill(greedy, 0.0)
-    return ids[:, 0], chosen[:, 0]
+    return ids[:, 0], probs.gather(1, ids)[:, 0].log().clamp_max_(0.0)
 
 
 def _invert(probs: Tensor, uniform: Tensor) -> Tensor:

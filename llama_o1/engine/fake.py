@@ -132,14 +132,13 @@ class FakeEngine:
         varentropy = float((probs * (logprobs + entropy) ** 2).sum())
         temperature = row.request.temperature
         if temperature == 0.0:
-            token, logprob = int(logprobs.argmax()), 0.0
+            token = int(logprobs.argmax())
         else:
             logprobs = self.distribution(row.tokens, temperature)
             cumulated = np.exp(logprobs).cumsum()
             uniform = uniforms([row.request.seed], [row.number], [len(row.ids)])[0]
             token = int(np.searchsorted(cumulated, uniform * cumulated[-1], side="right"))
-            logprob = float(logprobs[token])
-        row.append_drawn(token, logprob, entropy, varentropy)
+        row.append_drawn(token, float(logprobs[token]), entropy, varentropy)
 
     def _hashed(self, tokens: Sequence[int]) -> Float64:
         tail = np.array([len(tokens), *tokens[-_TAIL:]], dtype=np.uint64)

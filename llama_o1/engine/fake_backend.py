@@ -70,7 +70,8 @@ class FakeBackend:
     def _draw(self, job: Segment, drawn: list[int]) -> tuple[int, float]:
         tokens = [*job.tokens, *drawn]
         if job.temperature == 0.0:
-            return int(self._engine.distribution(tokens).argmax()), 0.0
+            logprobs = self._engine.distribution(tokens)
+            return int(logprobs.argmax()), float(logprobs.max())
         logprobs = self._engine.distribution(tokens, job.temperature)
         cumulated = np.exp(logprobs).cumsum()
         uniform = uniforms([job.seed], [0], [len(drawn)])[0]

@@ -192,9 +192,8 @@ class SegmentedEngine:
         """Append drawn tokens up to where the program forces or stops; whether it drew to the piece's end."""
         if piece.ended and not piece.ids:
             raise EngineError("the sampler ended a segment without a token")
-        greedy = row.request.temperature == 0.0
         for token, logprob in zip(piece.ids, piece.logprobs, strict=True):
-            row.append_drawn(token, 0.0 if greedy else min(logprob, 0.0))
+            row.append_drawn(token, min(logprob, 0.0))
             length = len(row.ids)
             row.advance()
             if row.stopped is not None or len(row.ids) > length:

@@ -235,6 +235,7 @@ class Expander:
             outcome=grade.outcome,
             entropy=mean(sample.entropy, sampled),
             varentropy=mean(sample.varentropy, sampled),
+            sampled=int(sampled.sum()),
             payload=Trail(context, spent, len(trail.context), sample, reply.version, temperature),
         )
 

@@ -131,6 +131,7 @@ class LineWriter:
             outcome=grade.outcome,
             entropy=mean(whole.entropy, whole.sampled),
             varentropy=mean(whole.varentropy, whole.sampled),
+            sampled=int(whole.sampled.sum()),
             payload=Trail(
                 (*trail.context, *kept), spent, len(trail.context), whole, reply.version,
                 self.settings.temperature,

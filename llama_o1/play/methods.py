@@ -83,7 +83,8 @@ class MethodSettings:
     run_budget_s: float | None = None
     """Seconds of all problems searched together."""
     answer: Weighting | None = None
-    """How conclusions become the answer: votes by `value` or `count`, the `best` one, the one at the end
+    """How conclusions become the answer: votes by `value` or `count`, by `likelihood` (values times the
+    probability of their lines, each line once: for trees), the `best` one, the one at the end
     of the path with most `visits`, or the one that the model ranks first when it compares them in pairs
     (`pairwise`, for a model that `llama-o1 prefer` made); null: as suits the method."""
     compared: int = 16
