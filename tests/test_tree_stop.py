@@ -1,5 +1,6 @@
 """Searches that end before their budget: an answer nothing can overturn, or no hope of one."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -20,12 +21,13 @@ AMPLE = Limits(tokens=1000, thought=20, conclusion=10, least=5)
 
 
 def voted(*conclusions):
-    """A tree whose root was concluded so: (answer, value)."""
+    """A tree whose root was concluded so: (answer, value) or (answer, value, the probability of its one token)."""
     tree = Tree.of("?", seed=0, thinking_left=9)
-    for i, (answer, value) in enumerate(conclusions):
+    for i, (answer, value, *probability) in enumerate(conclusions):
         ask = Ask(0, CONCLUDE, tree.next_id, 9, 0)
         tree.next_id += 1
-        told = Told(CONCLUDE, f"{i}", -1.0, value, tokens=1, thinking_left=9, terminal=True, answer=answer)
+        logprob = math.log(*probability or [1.0])
+        told = Told(CONCLUDE, f"{i}", logprob, value, 1, 9, terminal=True, answer=answer, sampled=1)
         tree.add(ask, told)
     return tree
 
@@ -60,6 +62,34 @@ def test_the_best_is_decided_when_none_can_be_better():
     assert Decided("best")(voted(("7", 0.4), ("8", 1.0)), AMPLE, 99) == "decided"
 
 
+@pytest.mark.parametrize(("probability", "why"), [(0.5, None), (0.6, "decided")])
+def test_an_answer_by_likelihood_is_decided_when_its_lead_is_more_than_all_that_was_not_found(
+    probability, why
+):
+    # leads by 0.5 x 0.8 - 0.1 x 0.5 = 0.35 where 0.4 is open, or by 0.6 x 0.8 - 0.05 = 0.43 where 0.3 is
+    assert Decided("likelihood")(voted(("7", 0.8, probability), ("8", 0.5, 0.1)), AMPLE, 99) == why
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("789"), st.floats(0, 1), st.integers(1, 50)), min_size=1, max_size=8),
+    st.integers(0, 20),
+)
+def test_an_answer_decided_by_likelihood_stays_whatever_lines_come(lines, never_found):
+    total = sum(share for *_, share in lines) + never_found
+    drawn = [(answer, value, share / total) for answer, value, share in lines]
+    end = vote(voted(*drawn), "likelihood").answer
+    for found in range(1, len(drawn) + 1):
+        tree = voted(*drawn[:found])
+        if Decided("likelihood")(tree, AMPLE, 99):
+            assert vote(tree, "likelihood").answer == end
+
+
+def test_lines_too_long_to_have_a_probability_decide_nothing():
+    tree = voted(("7", 1.0, 1.0))
+    tree.nodes[1].line_logprob = -4000.0
+    assert Decided("likelihood")(tree, AMPLE, 99) is None
+
+
 def test_equal_answers_lead_together():
     tree = voted(("0.5", 0.8), ("1/2", 0.8))
     assert Decided("value")(tree, AMPLE, 1) is None
@@ -69,7 +99,6 @@ def test_equal_answers_lead_together():
 def test_without_an_answer_nothing_is_decided():
     assert Decided("value")(voted((None, 0.9)), AMPLE, 0) is None
     assert Decided("visits")(voted(("7", 0.9)), AMPLE, 0) is None
-    assert Decided("likelihood")(voted(("7", 0.9)), AMPLE, 0) is None
 
 
 @every_search

@@ -19,7 +19,9 @@ class Decided:
 
     A conclusion adds at most 1 to a vote. So the first answer stands once it leads the second by more than
     the number of conclusions that tokens, thoughts and the method itself still allow; with `best`, once it
-    is worth 1. An answer by likelihood, by visits, or by comparisons with what is still to come, may always turn.
+    is worth 1; with `likelihood`, once it leads by more than the probability of all lines that were not found
+    (which sampling at a temperature above 1 beside likeliest thoughts would understate). An answer by visits,
+    or by comparisons with what is still to come, may always turn.
     """
 
     weighting: Weighting
@@ -32,7 +34,7 @@ class Decided:
 
     def __call__(self, tree: Tree, limits: Limits, most: int) -> str | None:
         """`decided`, or None."""
-        if self.weighting in ("likelihood", "visits", "pairwise"):
+        if self.weighting in ("visits", "pairwise"):
             return None
         for arrival in tree.arrivals[self._seen :]:
             if arrival.node >= 0 and tree.nodes[arrival.node].answer is not None:
@@ -43,6 +45,8 @@ class Decided:
         first, second, *_ = [*sorted(self._tally.weights.values(), reverse=True), 0.0]
         if self.weighting == "best":
             return "decided" if first >= 1.0 else None
+        if self.weighting == "likelihood":
+            return "decided" if first - second > self._tally.open_probability() else None
         in_flight = tree.root.pending
         still = min(most, in_flight + limits.left(tree) // limits.least, in_flight + limits.room(tree))
         return "decided" if first - second > still else None

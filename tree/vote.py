@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from tree.node import Node, Tree
 
 Weighting = Literal["value", "count", "likelihood", "best", "visits", "pairwise"]
+_LEAST = -700.0  # log-prob whose exponential is still a float
 Same = Callable[[str, str], bool]  # whether two declared answers are one; symmetric, never sees the gold
 
 
@@ -56,8 +57,10 @@ class Tally:
     same: Same = eq
     weights: dict[str, float] = field(default_factory=dict[str, float])
     leaves: dict[str, Node] = field(default_factory=dict[str, Node])
-    likeliest: float = -math.inf  # log-prob of the likeliest line; with `likelihood` it alone weighs its value
-    counted: set[int] = field(default_factory=set[int])  # indices of conclusions that came in
+    # Of `likelihood` alone: probabilities are relative to the likeliest line's, or long lines would all weigh 0.
+    likeliest: float = -math.inf  # its log-prob
+    found: float = 0.0  # probability of all lines that came in
+    lines: set[int] = field(default_factory=set[int])  # indices of their conclusions
 
     def add(self, node: Node, times: int = 1) -> None:
         """Count a conclusion that declares an answer so many times more."""
@@ -69,18 +72,25 @@ class Tally:
             self._add_once(node, answer, weight)
         else:
             self.weights[answer] = old + weight * times
-        self.counted.add(node.index)
         best = self.leaves.get(answer)
         if best is None or _worth(node, self.weighting) > _worth(best, self.weighting):
             self.leaves[answer] = node
 
+    def open_probability(self) -> float:
+        """Of lines that have not come in, by `likelihood` and relative to the likeliest one."""
+        return math.exp(-self.likeliest) - self.found if self.likeliest > _LEAST else math.inf
+
     def _add_once(self, node: Node, answer: str, value: float) -> None:
-        """Probabilities are held relative to the likeliest line's, so that long lines do not all weigh 0."""
+        if node.index in self.lines:
+            return
+        self.lines.add(node.index)
         if node.line_logprob > self.likeliest:
             shrink = math.exp(self.likeliest - node.line_logprob)
             self.weights = {known: weight * shrink for known, weight in self.weights.items()}
+            self.found *= shrink
             self.likeliest = node.line_logprob
-        probability = 0.0 if node.index in self.counted else math.exp(node.line_logprob - self.likeliest)
+        probability = math.exp(node.line_logprob - self.likeliest)
+        self.found += probability
         self.weights[answer] = self.weights.get(answer, 0.0) + probability * value
 
     def vote(self) -> Vote:

@@ -90,7 +90,8 @@ class MethodSettings:
     compared: int = 16
     """Solutions of a tree that are compared, the most valuable; n take n (n - 1) forward passes."""
     stop_decided: bool = True
-    """End a search whose answer the rest of its budget cannot overturn. Never in self-play."""
+    """End a search whose answer the rest of its budget cannot overturn. Never in self-play, nor by
+    `likelihood` where the model does not draw the kinds."""
     hopeless: float = 0.0
     """End a search in which no thought was worth so much, in [0, 1]; 0: never."""
     hopeless_after: int = 16
@@ -132,7 +133,7 @@ class MethodSettings:
 
     def stops(self, same: Same) -> Iterator[Stop]:
         """Reasons to end a tree before its budget, new ones for each tree."""
-        if self.stop_decided:
+        if self.stop_decided and not (self.weighting == "likelihood" and self.actions != "model"):
             yield Decided(self.weighting, same)
         if self.hopeless:
             yield Hopeless(self.hopeless, self.hopeless_after)
