@@ -24,9 +24,8 @@ def concluded(*conclusions):
 def add(tree, parent, action, text, value, **fields):
     ask = Ask(parent, action, tree.next_id, 9, 0)
     tree.next_id += 1
-    return tree.add(
-        ask, Told(action, text, value=value, tokens=1, thinking_left=9, **{"logprob": -1.0, **fields})
-    )
+    fields = {"logprob": -1.0} | fields
+    return tree.add(ask, Told(action, text, value=value, tokens=1, thinking_left=9, **fields))
 
 
 def test_a_tree_without_an_answer_votes_for_none():
@@ -96,7 +95,7 @@ def test_equal_answers_are_those_that_the_given_function_takes_for_equal():
 
 
 def drawn(*conclusions, step=(4, -0.5)):
-    """A step of (tokens, mean log-prob) with conclusions below it, given as (answer, value, tokens, mean log-prob)."""
+    """A step of (tokens, mean log-prob); below it conclusions, each (answer, value, tokens, mean log-prob)."""
     tree = Tree.of("?", seed=0, thinking_left=9)
     sampled, logprob = step
     add(tree, 0, MetaAction.EXPAND, "step", 0.9, sampled=sampled, logprob=logprob)
@@ -111,9 +110,8 @@ HALF, QUARTER = -math.log(2), -math.log(4)
 
 def test_likelihood_weighs_the_value_of_a_line_by_its_probability():
     tree = drawn(("8", 0.9, 1, QUARTER), ("7", 0.6, 1, HALF), ("7", 0.5, 2, QUARTER / 2))
-    assert [node.line_logprob for node in tree.nodes] == pytest.approx(
-        [0, -2, -2 + QUARTER, -2 + HALF, -2 + QUARTER]
-    )
+    logprobs = [node.line_logprob for node in tree.nodes]
+    assert logprobs == pytest.approx([0, -2, -2 + QUARTER, -2 + HALF, -2 + QUARTER])
     result = vote(tree, "likelihood")
     # relative to the likeliest line: 8 has 0.5 x 0.9, 7 has 0.6 + 0.5 x 0.5
     assert result.weights == pytest.approx({"7": 0.85, "8": 0.45})

@@ -57,7 +57,7 @@ class Tally:
     same: Same = eq
     weights: dict[str, float] = field(default_factory=dict[str, float])
     leaves: dict[str, Node] = field(default_factory=dict[str, Node])
-    # Of `likelihood` alone: probabilities are relative to the likeliest line's, or long lines would all weigh 0.
+    # Of `likelihood` alone. Probabilities are relative to the likeliest line's: long ones would all weigh 0.
     likeliest: float = -math.inf  # its log-prob
     found: float = 0.0  # probability of all lines that came in
     lines: set[int] = field(default_factory=set[int])  # indices of their conclusions

@@ -101,9 +101,7 @@ class Sample:
 
     ids: Int32  # [T]
     sampled: Bool  # [T] False where the program forced the token
-    logprobs: (
-        Float32  # [T] under the sampled distribution, at temperature 0 under that of 1; NaN where forced
-    )
+    logprobs: Float32  # [T] under the sampled distribution, of 1 at temperature 0; NaN where forced
     entropy: Float32 | None  # [T] nats, at temperature 1; NaN where forced; None: the engine gives none
     varentropy: Float32 | None  # [T] nats squared, as entropy
     value: float | None  # P(positive) / (P(positive) + P(negative)) after the last token
