@@ -63,7 +63,7 @@ def test_the_best_is_decided_when_none_can_be_better():
 
 
 @pytest.mark.parametrize(("probability", "why"), [(0.5, None), (0.6, "decided")])
-def test_an_answer_by_likelihood_is_decided_once_it_leads_by_more_than_all_that_is_open(probability, why):
+def test_an_answer_by_likelihood_is_decided_once_it_leads_by_more_than_is_open(probability, why):
     # leads by 0.5 x 0.8 - 0.1 x 0.5 = 0.35 where 0.4 is open, or by 0.6 x 0.8 - 0.05 = 0.43 where 0.3 is
     assert Decided("likelihood")(voted(("7", 0.8, probability), ("8", 0.5, 0.1)), AMPLE, 99) == why
 
