@@ -95,7 +95,7 @@ def test_equal_answers_are_those_that_the_given_function_takes_for_equal():
 
 
 def drawn(*conclusions, step=(4, -0.5)):
-    """A step of (tokens, mean log-prob); conclusions below it, (answer, value, tokens, mean log-prob) each."""
+    """A step, (tokens, mean log-prob), and conclusions below it, (answer, value, tokens, mean log-prob)."""
     tree = Tree.of("?", seed=0, thinking_left=9)
     sampled, logprob = step
     add(tree, 0, MetaAction.EXPAND, "step", 0.9, sampled=sampled, logprob=logprob)

@@ -53,7 +53,7 @@ def rating_value(logits: Tensor, positive: int, negative: int) -> float:
 def _choose(
     scores: Tensor, probs: Tensor, temperatures: Sequence[float], uniform: Float64
 ) -> tuple[Tensor, Tensor]:
-    """Ids [D] and their log-probs [D] under the distribution that was sampled, the likeliest's at temperature 1."""
+    """Ids [D] and their log-probs [D] under the distribution that was sampled, at temperature 0 of 1."""
     device = scores.device
     if any(temperature not in (0.0, 1.0) for temperature in temperatures):
         divisors = [temperature or 1.0 for temperature in temperatures]
