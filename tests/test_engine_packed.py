@@ -16,21 +16,34 @@ def layers(bias: bool = True) -> nn.Sequential:
 
 @pytest.mark.parametrize("rows", [1, 15, 16, 300])
 @pytest.mark.parametrize("bias", [True, False])
-def test_packed_layers_give_what_plain_ones_do(rows: int, bias: bool) -> None:
-    model = layers(bias)
-    x = torch.randn(1, rows, 24)
+@pytest.mark.parametrize("width", [24, 512])  # 300 rows of 512 by 512 numbers are no small product
+def test_packed_layers_give_what_plain_ones_do(rows: int, bias: bool, width: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(width, width, bias=bias), nn.SiLU(), nn.Linear(width, 7, bias=bias))
+    for x in (torch.randn(1, rows, width), torch.randn(rows, width)):
+        with torch.no_grad():
+            expected = model(x)
+            with PackedLinears(model).in_use():
+                torch.testing.assert_close(model(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [15, 16, 300])
+def test_layers_of_one_input_give_what_each_does_side_by_side(rows: int) -> None:
+    torch.manual_seed(0)
+    first, second = nn.Linear(256, 384), nn.Linear(256, 128)
+    x = torch.randn(rows, 256)
     with torch.no_grad():
-        expected = model(x)
-        with PackedLinears(model).in_use():
-            torch.testing.assert_close(model(x), expected, atol=1e-5, rtol=1e-5)
+        found = PackedLinears(nn.ModuleList([first, second])).outputs(x, (first, second))
+        torch.testing.assert_close(found, torch.cat((first(x), second(x)), -1), atol=1e-5, rtol=1e-5)
 
 
 def test_a_layer_packed_for_few_rows_serves_many() -> None:
-    model, packed_for = layers(), torch.randn(16, 24)
+    torch.manual_seed(0)
+    model, packed_for = nn.Sequential(nn.Linear(512, 512)), torch.randn(64, 512)
     packed = PackedLinears(model)
     with torch.no_grad(), packed.in_use():
         model(packed_for)
-        x = torch.randn(500, 24)
+        x = torch.randn(500, 512)
         found = model(x)
     torch.testing.assert_close(found, model(x).detach(), atol=1e-5, rtol=1e-5)
 
