@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from llama_o1.engine.choose import choose
 from llama_o1.engine.sampling import Float64
 from llama_o1.errors import EngineError
 
 _LOG_ZERO = -1e9  # stands for -inf, whose product with a probability of 0 would be NaN
+_NOT_FINITE = "the model's logits are not finite; its weights are damaged or training diverged"
 _BLOCK = 64  # probabilities summed first, so that only one block of a row is cumulated token by token
 
 
@@ -29,6 +32,17 @@ class Drawn(NamedTuple):
 
 def draw(logits: Tensor, temperatures: Sequence[float], uniform: Float64) -> Drawn:
     """One token for each row of `logits` [D, V]; `uniform` [D] decides it."""
+    if logits.device.type != "cpu":
+        return draw_at_once(logits, temperatures, uniform)
+    ids, numbers = np.empty(len(uniform), np.int64), np.empty((3, len(uniform)))
+    rows = logits.detach().float().contiguous().numpy()
+    if not choose(rows, np.array(temperatures, np.float32), uniform, ids, numbers):
+        raise EngineError(_NOT_FINITE)
+    return Drawn(ids.tolist(), *numbers.tolist())
+
+
+def draw_at_once(logits: Tensor, temperatures: Sequence[float], uniform: Float64) -> Drawn:
+    """As `draw`, all rows in each of few operations, as a GPU is fast."""
     scores = logits.float() - logits.amax(-1, keepdim=True)
     scores.clamp_min_(_LOG_ZERO)
     probs = torch.softmax(scores, dim=-1)
@@ -39,7 +53,7 @@ def draw(logits: Tensor, temperatures: Sequence[float], uniform: Float64) -> Dra
     # LLaMA-O1: varentropy = sum_v P(v) (log P(v) + H)^2, the variance of log P and so of the scores.
     varentropy = (torch.linalg.vecdot(weighted, scores) - mean.square()).clamp_min_(0)
     if not torch.isfinite(entropy).all():
-        raise EngineError("the model's logits are not finite; its weights are damaged or training diverged")
+        raise EngineError(_NOT_FINITE)
     ids, chosen = _choose(scores, probs, temperatures, uniform)
     numbers = torch.stack((chosen, entropy, varentropy)).tolist()
     return Drawn(ids.tolist(), *numbers)
