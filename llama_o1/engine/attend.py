@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, chain, groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -127,9 +127,9 @@ class Plan:
         output = self.mix(queries, new_keys, new_values, scaling, window, softcap)
         return output[None].to(query.dtype)
 
-    def here(self) -> tuple[Tensor, Tensor]:
-        """Keys and values [C, K, E] of the layer whose turn it is."""
-        return self._memory.layer(self._layer)
+    def arrays(self) -> tuple[Any, Any]:
+        """Keys and values [C, K, E] of the layer whose turn it is, as numpy's arrays, on a CPU."""
+        return self._memory.arrays(self._layer)
 
     def mix(
         self,
@@ -139,24 +139,32 @@ class Plan:
         scaling: float,
         window: int | None,
         softcap: float | None,
-        *,
-        ends_only: bool = False,
     ) -> Tensor:
-        """Attention output [N, H, E] of the layer whose turn it is, in whose memory the new tokens are.
-
-        With `ends_only` only that of each row's last token is filled.
-        """
+        """Attention output [N, H, E] of the layer whose turn it is, in whose memory the new tokens are."""
         output = torch.empty_like(queries)
-        self._attend_few(queries, output, scaling, window, softcap, ends_only)
+        self._attend_few(queries, output, scaling, window, softcap)
         if window is not None and max(self.positions) < window:
             window = None
-        if self._blocks and not ends_only:
+        if self._blocks:
             if window is None:
                 self._attend_blocks(queries, new_keys, new_values, output, scaling, softcap)
             else:
                 self._attend_windows(queries, output, scaling, window, softcap)
         self._layer += 1
         return output
+
+    def mix_arrays(
+        self, queries: Any, new_keys: Any, new_values: Any, output: Any, scaling: float, *, ends_only: bool
+    ) -> None:
+        """`mix` into `output` [N, H, E] on a CPU, all of it numpy's arrays, without a window or a cap.
+
+        With `ends_only` only that of each row's last token is filled.
+        """
+        attend_few(queries, *self.arrays(), self._asked(None, ends_only), output, scaling, 0.0)
+        if self._blocks and not ends_only:
+            query, key, value, into = map(torch.from_numpy, (queries, new_keys, new_values, output))
+            self._attend_blocks(query, key, value, into, scaling, None)
+        self._layer += 1
 
     def _attend_few(
         self,
@@ -165,13 +173,13 @@ class Plan:
         scaling: float,
         window: int | None,
         softcap: float | None,
-        ends_only: bool,
     ) -> None:
-        """Fill `output` for the tokens of rows that feed few, or for the last ones of all."""
-        keys, values = self.here()
-        few = self._asked(window, ends_only)
+        """Fill `output` for the tokens of rows that feed few."""
+        keys, values = self._memory.layer(self._layer)
+        few = self._asked(window, False)
         if queries.device.type == "cpu":
-            attend_few(queries, keys, values, few, output, scaling, softcap or 0.0)
+            arrays = queries.numpy(), keys.numpy(), values.numpy()
+            attend_few(*arrays, few, output.numpy(), scaling, softcap or 0.0)
         else:
             attend_padded(queries, keys, values, few, output, scaling, softcap)
 

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from numba import njit
-from torch import Tensor
 
 from llama_o1.engine.elementwise import exponential
 
@@ -39,13 +38,13 @@ class Few(NamedTuple):
 
 
 def attend_few(
-    query: Tensor, keys: Tensor, values: Tensor, few: Few, output: Tensor, scaling: float, softcap: float
+    query: Any, keys: Any, values: Any, few: Few, output: Any, scaling: float, softcap: float
 ) -> None:
     """Fill rows of `output` [N, H, E] from `query` [N, H, E] and a layer's keys and values [C, K, E].
 
-    All float32 and contiguous. `softcap` 0: none.
+    All float32, contiguous and numpy's. `softcap` 0: none.
     """
-    arrays = query.numpy(), keys.numpy(), values.numpy(), output.numpy()
+    arrays = query, keys, values, output
     scale, cap = np.float32(scaling), np.float32(softcap)
     threads = torch.get_num_threads()
     parts = 1

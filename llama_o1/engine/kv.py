@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ class KeyValues:
             dtype = torch.float32  # single queries in bfloat16 are slower there than in float32
         self.dtype = dtype
         self.device = device
-        self._held = _zeros((2 * layers, 0, kv_heads, head_dim), dtype, device)
+        self._hold(_zeros((2 * layers, 0, kv_heads, head_dim), dtype, device))
         self._free: list[Range] = []  # in order, none touching the next
         self._next = 0  # where the search for a free range goes on
 
@@ -88,7 +89,11 @@ class KeyValues:
 
     def layer(self, number: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, [C, K, E] each."""
-        return self._held[2 * number], self._held[2 * number + 1]
+        return self._layers[number]
+
+    def arrays(self, number: int) -> tuple[Any, Any]:
+        """`layer` as numpy's arrays, on a CPU."""
+        return self._arrays[number]
 
     def write(self, layer: int, positions: Tensor, key: Tensor, value: Tensor) -> None:
         """Add keys and values [N, K, E] of new tokens at their positions [N]."""
@@ -105,8 +110,14 @@ class KeyValues:
         layers, held, heads, dim = self._held.shape
         grown = _zeros((layers, held + count, heads, dim), self.dtype, self.device)
         grown[:, :held] = self._held
-        self._held = grown
+        self._hold(grown)
         self.give([(held, grown.shape[1])])
+
+    def _hold(self, memory: Tensor) -> None:
+        self._held = memory
+        self._layers = [(memory[i], memory[i + 1]) for i in range(0, len(memory), 2)]
+        if memory.device.type == "cpu":
+            self._arrays = [(keys.numpy(), values.numpy()) for keys, values in self._layers]
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

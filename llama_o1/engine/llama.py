@@ -4,7 +4,8 @@ A small model spends a third of its time between its matrix products. Here layer
 product, norms and rotations one pass each, and the last layer computes only what logits are made of: the
 last token of each row. Weights are read from the model's own modules.
 
-Letters of a shape: N new tokens, R rows, D hidden size, V vocabulary.
+Letters of a shape: N new tokens, R rows, D hidden size, I width between gate and down, H query heads, K
+key-value heads, E head_dim, V vocabulary.
 """
 
 from __future__ import annotations
@@ -38,6 +39,38 @@ class _Layer(NamedTuple):
     down: Layers
 
 
+class _Room(NamedTuple):
+    """Memory [N, any] that torch's products and our kernels fill in turn."""
+
+    tensor: Tensor
+    array: Any  # the same memory
+
+    def of(self, made: Tensor) -> Any:
+        """The array of what a product made, here or elsewhere."""
+        return self.array if made is self.tensor else made.numpy()
+
+
+class _Space(NamedTuple):
+    """What a pass works in, layer after layer.
+
+    Attention reads so much that all else has left the processor's caches when it ends, code too; few calls of
+    few kinds then cost least. So nothing is made or turned into an array between two products.
+    """
+
+    stream: _Room
+    normed: _Room
+    heads: _Room  # queries, keys, values
+    queries: _Room  # rotated
+    mixed: _Room
+    added: _Room
+    both: _Room  # gate and what it lets through
+    gated: _Room
+
+    def last(self, rows: int) -> _Space:
+        """The same for the last rows alone."""
+        return _Space(*(_Room(tensor[-rows:], array[-rows:]) for tensor, array in self))
+
+
 class LlamaLayers:
     """A model's forward pass over a plan."""
 
@@ -63,22 +96,31 @@ class LlamaLayers:
         """Logits [R, V] after each row's last token, and the hidden states [R, D] they were made of."""
         stream = self._inner.embed_tokens(torch.tensor(plan.flat))
         positions = np.array(plan.positions)
-        cos, sin = self._tables(stream, int(positions.max()))
-        turns = cos, sin, positions
-        added = None
+        turns = *self._tables(stream, int(positions.max())), positions, plan.targets.numpy()
+        here, outputs, added = self._space(stream), self._packed.outputs, _NOTHING
         for layer in self._layers:
-            normed = _normed(stream, added, layer.before)
+            _add_and_norm(added, layer.before, here)
+            heads = outputs(here.normed.tensor, layer.heads, here.heads.tensor)
             is_last = layer is self._layers[-1]
-            mixed = self._attend(plan, layer, normed, turns, is_last)
+            self._attend(plan, here.heads.of(heads), here, turns, is_last)
             if is_last:
-                stream, mixed = stream[-rows:], mixed[-rows:]
-            added = self._packed.outputs(mixed.flatten(1), layer.mixed)
-            normed = _normed(stream, added, layer.after)
-            added = self._packed.outputs(
-                _gated(self._packed.outputs(normed, layer.gated), layer.act), layer.down
-            )
-        hidden = _normed(stream, added, self._inner.norm)
+                here = here.last(rows)
+            added = here.added.of(outputs(here.mixed.tensor, layer.mixed, here.added.tensor))
+            _add_and_norm(added, layer.after, here)
+            _open(outputs(here.normed.tensor, layer.gated, here.both.tensor), layer.act, here)
+            added = here.added.of(outputs(here.gated.tensor, layer.down, here.added.tensor))
+        _add_and_norm(added, self._inner.norm, here)
+        hidden = here.normed.tensor
         return self._output(hidden), hidden
+
+    def _space(self, stream: Tensor) -> _Space:
+        """What a pass works in after these embeddings [N, D]."""
+        count, hidden = stream.shape
+        asked, kept = self._queries * self._dim, self._kv_heads * self._dim
+        width = self._layers[0].down[0].in_features
+        widths = (hidden, asked + 2 * kept, asked, asked, hidden, 2 * width, width)
+        made = (stream.new_empty(count, one) for one in widths)
+        return _Space(*(_Room(one, one.numpy()) for one in (stream, *made)))
 
     def _tables(self, like: Tensor, last: int) -> tuple[Any, ...]:
         """Cosines and sines of all positions up to `last`; they hold for as long as the model does.
@@ -94,19 +136,15 @@ class LlamaLayers:
             )
         return self._turns
 
-    def _attend(
-        self, plan: Plan, layer: _Layer, normed: Tensor, turns: tuple[Any, Any, Any], is_last: bool
-    ) -> Tensor:
-        """Attention output [N, H, E] of one layer; in the last one only of the last token of each row."""
-        asked, kept = self._queries, self._kv_heads
-        heads = self._packed.outputs(normed, layer.heads).view(len(normed), asked + 2 * kept, self._dim)
-        queries = heads.new_empty(len(heads), asked, self._dim)
-        keys, values = plan.here()
-        turn_and_write(
-            heads.numpy(), *turns, plan.targets.numpy(), queries.numpy(), keys.numpy(), values.numpy()
-        )
+    def _attend(self, plan: Plan, heads: Any, here: _Space, turns: tuple[Any, ...], is_last: bool) -> None:
+        """Fill `here.mixed` from a layer's `heads` [N, (H + 2 * K) * E]; in the last layer only its ends."""
+        asked, kept, dim = self._queries, self._kv_heads, self._dim
+        heads = heads.reshape(-1, asked + 2 * kept, dim)
+        queries = here.queries.array.reshape(-1, asked, dim)
+        turn_and_write(heads, *turns, queries, *plan.arrays())
         new_keys, new_values = heads[:, asked : asked + kept], heads[:, asked + kept :]
-        return plan.mix(queries, new_keys, new_values, self._dim**-0.5, None, None, ends_only=is_last)
+        output = here.mixed.array.reshape(-1, asked, dim)
+        plan.mix_arrays(queries, new_keys, new_values, output, dim**-0.5, ends_only=is_last)
 
 
 def _layer(layer: Any, packed: PackedLinears) -> _Layer:
@@ -137,24 +175,16 @@ def _weighted(module: nn.Module) -> set[str]:
     return {name for name, child in module.named_children() if any(True for _ in child.parameters())}
 
 
-def _normed(stream: Tensor, added: Tensor | None, norm: Any) -> Tensor:
-    """The norm of `stream` [N, D], to which `added` [N, D] is added in place first."""
-    normed = torch.empty_like(stream)
-    add_and_norm(
-        stream.numpy(),
-        _NOTHING if added is None else added.numpy(),
-        norm.weight.detach().numpy(),
-        np.float32(norm.variance_epsilon),
-        normed.numpy(),
-    )
-    return normed
+def _add_and_norm(added: Any, norm: Any, here: _Space) -> None:
+    """Add `added` to the stream, then norm it."""
+    weight, epsilon = norm.weight.detach().numpy(), np.float32(norm.variance_epsilon)
+    add_and_norm(here.stream.array, added, weight, epsilon, here.normed.array)
 
 
-def _gated(both: Tensor, act: nn.Module) -> Tensor:
-    """Of `both` [N, 2 * I] the first half, activated, times the second: [N, I]."""
-    if not isinstance(act, SiLUActivation | nn.SiLU):
+def _open(both: Tensor, act: nn.Module, here: _Space) -> None:
+    """Fill `here.gated` [N, I] with the first half of `both` [N, 2 * I], activated, times the second."""
+    if isinstance(act, SiLUActivation | nn.SiLU):
+        gate(here.both.of(both), here.gated.array)
+    else:
         opening, through = both.chunk(2, -1)
-        return torch.mul(act(opening), through)
-    out = both.new_empty(len(both), both.shape[1] // 2)
-    gate(both.numpy(), out.numpy())
-    return out
+        torch.mul(act(opening), through, out=here.gated.tensor)

@@ -18,7 +18,7 @@ from torch.nn.functional import linear
 
 _MOST_BYTES = 1 << 30  # of weights that are worth a copy
 _LEAST_ROWS = 16  # fewer are faster without
-_SMALL = 1 << 23  # multiply-adds of a product up to which what it costs to start oneDNN counts
+_SMALL = 10_000_000  # multiply-adds of a product up to which what it costs to start oneDNN counts
 _TYPICAL_ROWS = (
     64  # that the layout is made for: always the same, so that a resumed run computes the same bits
 )
@@ -59,8 +59,11 @@ class PackedLinears:
         """Whether these are worth a copy."""
         return all(layer in self._layers for layer in layers)
 
-    def outputs(self, rows: Tensor, layers: Layers) -> Tensor:
-        """What the layers make of rows [..., in], side by side: [..., out]; without autograd."""
+    def outputs(self, rows: Tensor, layers: Layers, out: Tensor | None = None) -> Tensor:
+        """What the layers make of rows [..., in], side by side: [..., out]; without autograd.
+
+        A small product of rows [N, in] is put into `out` [N, out], which comes back.
+        """
         width = layers[0].in_features
         count = rows.numel() // width
         if count < _LEAST_ROWS:
@@ -72,11 +75,11 @@ class PackedLinears:
         if count * copies.size <= _SMALL:
             if copies.turned is None:
                 copies.turned = _turn(layers)
-            return _multiply(rows, *copies.turned)
+            return _multiply(rows, *copies.turned, out)
         if copies.packed is None:
             copies.packed = _pack(layers)
-        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, *copies.packed, "none", [], "")
-        return out
+        made: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, *copies.packed, "none", [], "")
+        return made
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -115,11 +118,11 @@ def _joined(layers: Layers) -> tuple[Tensor, Tensor | None]:
     return torch.cat([layer.weight.detach() for layer in layers]), torch.cat(biases) if biases else None
 
 
-def _multiply(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _multiply(rows: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor | None) -> Tensor:
     """Rows [..., in] times the weight [in, out]."""
     flat = rows if rows.dim() == 2 else rows.reshape(-1, rows.shape[-1])
-    out = torch.mm(flat, weight) if bias is None else torch.addmm(bias, flat, weight)
-    return out if rows.dim() == 2 else out.view(*rows.shape[:-1], -1)
+    made = torch.mm(flat, weight, out=out) if bias is None else torch.addmm(bias, flat, weight, out=out)
+    return made if rows.dim() == 2 else made.view(*rows.shape[:-1], -1)
 
 
 def _is_plain(weight: Tensor) -> bool:
