@@ -209,7 +209,7 @@ def plan_equals_plain(
     assert sorted(plan.flat) == [t for feed in feeds for t in feed.tokens[feed.start :]]
     assert plan.flat[-len(rows) :] == [row.tokens[-1] for row in rows]
     order = [(rows[token // 1000], token % 1000) for token in plan.flat]
-    assert plan.positions == [t for _, t in order]
+    assert plan.positions.tolist() == [t for _, t in order]
     for layer in range(layers):
         key = torch.stack([row.keys[layer, t] for row, t in order], 1)[None]
         value = torch.stack([row.values[layer, t] for row, t in order], 1)[None]

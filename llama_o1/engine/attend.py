@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from llama_o1.engine.dense import attend_padded, attention
-from llama_o1.engine.few import Few, attend_few
-from llama_o1.engine.kv import KeyValues, Range, position_of, positions_of
+from llama_o1.engine.few import Few, Int64, attend_few
+from llama_o1.engine.kv import KeyValues, Range, positions_of
 
 FEW = 16  # new tokens of a row up to which its past is read for each of them
 _SHEET = 128  # tokens to which blocks are padded and cut: few calls, and little work above the diagonal
@@ -68,12 +68,12 @@ class Plan:
 
     def __init__(self, memory: KeyValues, feeds: Sequence[Feed]) -> None:
         self.flat: list[int] = []
-        self.positions: list[int] = []
         self._memory = memory
         self._layer = 0
         self._fews: dict[tuple[int | None, bool], Few] = {}
-        targets: list[int] = []
-        few: list[tuple[int, int, int]] = []  # place in `flat`, position in the row, row
+        positions: list[int] = []  # in the row, of each token in `flat`
+        rows: list[int] = []
+        few: list[int] = []  # places in `flat`
         blocks: list[_Block] = []
         # Blocks with one prefix are neighbours, so that they are one slice. The order else is that of the
         # feeds, because a matrix product may differ in its last bits by where a row stands in it.
@@ -84,31 +84,37 @@ class Plan:
         for row in sorted(several, key=lambda i: (_news(feeds[i]) < FEW, first[feeds[i].prefix])):
             feed, here, count = feeds[row], len(self.flat), _news(feeds[row])
             if count < FEW:
-                few += [(here + i, feed.start + i, row) for i in range(count)]
+                few += range(here, here + count)
             else:
                 blocks.append(_Block(here, count, feed))
             self.flat += feed.tokens[feed.start : feed.start + count]
-            self.positions += range(feed.start, feed.start + count)
-            targets += positions_of(feed.past, feed.start, feed.start + count)
+            positions += range(feed.start, feed.start + count)
+            rows += [row] * count
         self._ends = len(self.flat)  # the last tokens of rows stand from here on
-        for row, feed in enumerate(feeds):
-            end = len(feed.tokens) - 1
-            few.append((len(self.flat), end, row))
-            self.flat.append(feed.tokens[end])
-            self.positions.append(end)
-            targets.append(position_of(feed.past, end))
-        self.targets = torch.tensor(targets, device=memory.device)
-        # Rows of one tree are neighbours, so that what they share is read once from memory.
-        few.sort(key=lambda one: feeds[one[2]].past[0])
-        self._few = np.fromiter(chain.from_iterable(few), dtype=np.int64).reshape(-1, 3).T.copy()
-        self._bounds = np.array([0, *accumulate(len(feed.past) for feed in feeds)], dtype=np.int64)
-        numbers = chain.from_iterable(chain.from_iterable(feed.past for feed in feeds))
+        self.flat += [feed.tokens[-1] for feed in feeds]
+        self.positions = np.array([*positions, *(len(feed.tokens) - 1 for feed in feeds)])
+        self._rows = np.array([*rows, *range(len(feeds))])
+        self._bounds = np.array([0, *accumulate([len(feed.past) for feed in feeds])])
+        numbers = chain.from_iterable(chain.from_iterable([feed.past for feed in feeds]))
         self._ranges = np.fromiter(numbers, dtype=np.int64).reshape(-1, 2)
+        self.targets = torch.from_numpy(self._targets()).to(memory.device)
+        asked = np.array([*few, *range(self._ends, len(self.flat))])
+        # Rows of one tree are neighbours, so that what they share is read once from memory.
+        starts = self._ranges[self._bounds[:-1], 0]
+        self._few = asked[np.argsort(starts[self._rows[asked]], kind="stable")]
         self._blocks = blocks
         self._prefixes = _prefixes(blocks, memory.device)
         self._chunks = _chunks(blocks)
         if blocks:
             self._sheet = _sheet(blocks, memory.device)
+
+    def _targets(self) -> Int64:
+        """Where in the memory each new token goes, [N], by its place in the ranges of all rows in order."""
+        ends = (self._ranges[:, 1] - self._ranges[:, 0]).cumsum()
+        place = np.concatenate(([0], ends))[self._bounds[self._rows]] + self.positions
+        ranges = ends.searchsorted(place, side="right")
+        targets: Int64 = place - ends[ranges] + self._ranges[ranges, 1]
+        return targets
 
     def attend(
         self,
@@ -143,7 +149,7 @@ class Plan:
         """Attention output [N, H, E] of the layer whose turn it is, in whose memory the new tokens are."""
         output = torch.empty_like(queries)
         self._attend_few(queries, output, scaling, window, softcap)
-        if window is not None and max(self.positions) < window:
+        if window is not None and self.positions.max() < window:
             window = None
         if self._blocks:
             if window is None:
@@ -187,9 +193,10 @@ class Plan:
         """The tokens of rows that feed few, or the last ones of all; most layers ask for the same."""
         few = self._fews.get((window, ends_only))
         if few is None:
-            tokens, last, row = self._few[:, self._few[0] >= self._ends] if ends_only else self._few
-            first = np.zeros_like(last) if window is None else np.maximum(last + 1 - window, 0)
-            few = Few(tokens, first, last + 1, row, self._bounds, self._ranges)
+            tokens = self._few[self._few >= self._ends] if ends_only else self._few
+            end = self.positions[tokens] + 1
+            first = np.zeros_like(end) if window is None else np.maximum(end - window, 0)
+            few = Few(tokens, first, end, self._rows[tokens], self._bounds, self._ranges)
             self._fews[window, ends_only] = few
         return few
 

@@ -41,6 +41,7 @@ class _Seat:
     base: int = 0  # tokens of the prefix
     above: list[Range] | tuple[()] = ()  # where they lie
     own: list[Range] | tuple[()] = ()
+    past: list[Range] | None = None  # both; None: they have changed
     room: int = 0  # positions in `own`
     copied: int = 0  # its first tokens of which `above` begins with the row's own copy
     place: list[Range] | tuple[()] = ()  # for that copy
@@ -178,8 +179,11 @@ class Batch:
             taken = wanted + min(left, _ROOM)
             seat.own = [*seat.own, *self._memory.take(taken)]
             seat.room += taken
+            seat.past = None
+        if seat.past is None:
+            seat.past = [*seat.above, *seat.own]
         alone = row.fed > seat.base or seat.prefix is None
-        return Feed(row.tokens, row.fed, [*seat.above, *seat.own], id(row if alone else seat.prefix))
+        return Feed(row.tokens, row.fed, seat.past, id(row if alone else seat.prefix))
 
     def _keep(self, seat: _Seat, end: int) -> None:
         """Give the cache what the row computed up to `end`; the row reads it from there."""
@@ -189,7 +193,7 @@ class Batch:
         given, own = cut(seat.own, end - seat.base)
         seat.prefix = self._cache.extend(seat.prefix, seat.row.tokens[seat.base : end], given)
         copy, rest = cut(seat.above, seat.copied)[0], cut(seat.prefix.path(), seat.copied)[1]
-        seat.above, seat.own = [*copy, *rest], own
+        seat.above, seat.own, seat.past = [*copy, *rest], own, None
         seat.room -= end - seat.base
         seat.base = end
 

@@ -6,6 +6,7 @@ Letters of a shape: D rows that draw, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import exp
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from llama_o1.errors import EngineError
 
 _LOG_ZERO = -1e9  # stands for -inf, whose product with a probability of 0 would be NaN
 _NOT_FINITE = "the model's logits are not finite; its weights are damaged or training diverged"
+_MOST = 700.0  # e to it is a float
 _BLOCK = 64  # probabilities summed first, so that only one block of a row is cumulated token by token
 
 
@@ -61,7 +63,8 @@ def draw_at_once(logits: Tensor, temperatures: Sequence[float], uniform: Float64
 
 def rating_value(logits: Tensor, positive: int, negative: int) -> float:
     """P(positive) / (P(positive) + P(negative)) from the logits [V] after a token."""
-    return float(torch.sigmoid(logits[positive].double() - logits[negative].double()))
+    difference = logits[negative].item() - logits[positive].item()
+    return 1 / (1 + exp(min(difference, _MOST)))
 
 
 def _choose(

@@ -95,8 +95,8 @@ class LlamaLayers:
     def logits(self, plan: Plan, rows: int) -> tuple[Tensor, Tensor]:
         """Logits [R, V] after each row's last token, and the hidden states [R, D] they were made of."""
         stream = self._inner.embed_tokens(torch.tensor(plan.flat))
-        positions = np.array(plan.positions)
-        turns = *self._tables(stream, int(positions.max())), positions, plan.targets.numpy()
+        last = int(plan.positions.max())
+        turns = *self._tables(stream, last), plan.positions, plan.targets.numpy()
         here, outputs, added = self._space(stream), self._packed.outputs, _NOTHING
         for layer in self._layers:
             _add_and_norm(added, layer.before, here)

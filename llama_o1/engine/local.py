@@ -146,9 +146,11 @@ class LocalEngine:
 
     def _draw(self, rows: list[Row], logits: Tensor, ratings: Tensor | None) -> None:
         """Give every running row its next token, and every ended one its value."""
-        drawing = [i for i, row in enumerate(rows) if row.stopped is None]
+        drawing: list[int] = []
         for i, row in enumerate(rows):
-            if row.stopped is not None and row.request.rating is not None:
+            if row.stopped is None:
+                drawing.append(i)
+            elif row.request.rating is not None:
                 row.value = (
                     rating_value(logits[i], *row.request.rating)
                     if ratings is None
@@ -156,17 +158,20 @@ class LocalEngine:
                 )
         if not drawing:
             return
+        if len(drawing) < len(rows):
+            rows, logits = [rows[i] for i in drawing], logits[drawing]
+        requests = [row.request for row in rows]
         drawn = draw(
-            logits if len(drawing) == len(rows) else logits[drawing],
-            [rows[i].request.temperature for i in drawing],
+            logits,
+            [request.temperature for request in requests],
             uniforms(
-                [rows[i].request.seed for i in drawing],
-                [rows[i].number for i in drawing],
-                [len(rows[i].ids) for i in drawing],
+                [request.seed for request in requests],
+                [row.number for row in rows],
+                [len(row.ids) for row in rows],
             ),
         )
-        for i, token, *statistics in zip(drawing, *drawn, strict=True):
-            rows[i].append_drawn(token, *statistics)
+        for row, token, logprob, entropy, varentropy in zip(rows, *drawn, strict=True):
+            row.append_drawn(token, logprob, entropy, varentropy)
 
     def _advance(self, row: Row) -> EngineError | None:
         """Ask a row's program what comes next and file the row when that is nothing; the error it made."""

@@ -53,7 +53,7 @@ class RaggedForward:
         plan = Plan(self.memory, feeds)
         if self._layers is not None:
             return self._layers.logits(plan, len(feeds))[0]
-        return self._run(plan, plan.flat, plan.positions, len(feeds))
+        return self._run(plan, plan.flat, plan.positions.tolist(), len(feeds))
 
     def with_hidden(self, feeds: Sequence[Feed]) -> tuple[Tensor, Tensor]:
         """Logits [R, V] after each row's last token, and the hidden states [R, H] they were made of."""

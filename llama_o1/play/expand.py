@@ -208,7 +208,7 @@ class Expander:
         sample, trail, parent = reply.samples[0], trail_of(tree, ask.parent), tree.nodes[ask.parent]
         assert sample.value is not None, "a reply without a value has failed"
         program = self._program(parent.local_id, ask, trail.spent)
-        ids = [int(i) for i in sample.ids]
+        ids = sample.ids.tolist()
         action = self._action(program, ask, ids)
         if action in self._without:
             return Failed(len(ids), f"{action} is switched off")
@@ -295,6 +295,5 @@ def _failed(ask: Ask, reply: Reply) -> Failed | None:
 
 def mean(values: np.ndarray | None, sampled: np.ndarray) -> float | None:
     """Mean over the sampled tokens; None where there are none or the engine gives no such figure."""
-    if values is None or not sampled.any():
-        return None
-    return float(values[sampled].mean())
+    drawn = () if values is None else values[sampled]
+    return float(np.add.reduce(drawn) / len(drawn)) if len(drawn) else None
