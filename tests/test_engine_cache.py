@@ -44,6 +44,20 @@ def test_the_first_positions_of_ranges_and_the_others() -> None:
     assert cut(ranges, 5) == ([(10, 13), (2, 4)], [])
 
 
+def test_a_copy_holds_what_lies_in_some_ranges_of_all_layers_in_order() -> None:
+    held = KeyValues(2, 1, 2, torch.float32, torch.device("cpu"))
+    held.reserve(12)
+    for layer in (0, 1):
+        for i, part in enumerate(held.layer(layer)):
+            part[:, 0, 0] = torch.arange(12) + 100 * layer + 1000 * i
+    before = [part.clone() for layer in (0, 1) for part in held.layer(layer)]
+    held.copy([(7, 9), (1, 2), (3, 5)], 6)
+    for was, now in zip(before, [part for layer in (0, 1) for part in held.layer(layer)], strict=True):
+        assert now[6:11].equal(was[[7, 8, 1, 3, 4]])
+        assert now[:6].equal(was[:6])
+    held.copy([], 0)
+
+
 def test_positions_of_a_part_of_a_sequence() -> None:
     ranges = [(10, 13), (2, 4), (20, 25)]
     assert positions_of(ranges, 0, 10) == [10, 11, 12, 2, 3, 20, 21, 22, 23, 24]

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_o1.engine.draw import Drawn, draw, draw_at_once
+from llama_o1.engine.draw import Drawn, draw, draw_at_once, rating_value
 from llama_o1.engine.sampling import uniforms
 from llama_o1.errors import EngineError
 
@@ -114,3 +114,12 @@ def test_a_row_draws_the_same_bits_alone_and_in_any_batch(
     whole = draw(logits, temperatures, uniform)
     alone = draw(logits[part], temperatures[part], uniform[part])
     assert [*alone] == [one[part] for one in whole]
+
+
+def test_a_rating_is_the_share_of_right_among_right_and_wrong() -> None:
+    logits = torch.tensor([math.log(3), 50.0, 0.0, -math.inf])
+    assert rating_value(logits, 0, 2) == pytest.approx(3 / 4)  # odds of 3 to 1, whatever else is likely
+    assert rating_value(logits, 2, 0) == pytest.approx(1 / 4)
+    assert (rating_value(logits, 0, 3), rating_value(logits, 3, 0)) == (1.0, pytest.approx(0.0))
+    assert rating_value(torch.tensor([-4000.0, 0.0]), 0, 1) == pytest.approx(0.0)
+    assert math.isnan(rating_value(torch.tensor([math.nan, 0.0]), 0, 1))
