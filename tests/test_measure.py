@@ -76,6 +76,18 @@ def test_the_summary_shows_accuracies_before_and_after_with_their_change():
     assert "2 trees, 9 nodes, 123 tokens; evaluation: 124 tokens" in text
 
 
+def test_the_summary_of_a_run_that_went_on_shows_its_last_look_and_its_best():
+    looks = [
+        Looked(when, iteration, "greedy", "word", (True,) * right + (False,) * (4 - right), 40)
+        for when, iteration, right in [("before", 0, 1), ("after", 2, 4), ("during", 4, 3), ("after", 6, 2)]
+    ]
+    text = summarise(History(looks), Path("runs/it"), stored=9)
+    row = next(line for line in text.splitlines() if line.startswith("greedy  word"))
+    assert "50.0 [" in row
+    assert "+25.0 [" in row
+    assert "Greedy on all sets: best 100.0 % after iteration 2, 50.0 % after iteration 6." in text
+
+
 def test_a_history_survives_the_way_through_json():
     look = Looked("before", 0, "search", "word", (True, False), 7)
     history = History([look], trees=1, nodes=2, tokens=3)

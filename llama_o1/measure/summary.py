@@ -62,6 +62,7 @@ def summarise(history: History, folder: Path, stored: int, values: Sequence[str]
     """The closing summary of a run; `values` says how good they are."""
     lines = ["Held-out accuracy, % right with 95 % interval:", ""]
     lines += _table(history.looks)
+    lines += _best(history)
     evaluated = sum(look.tokens for look in history.looks)
     lines += [
         "",
@@ -79,6 +80,20 @@ def summarise(history: History, folder: Path, stored: int, values: Sequence[str]
         'He gives away 5 pens. How many pens does Tom have left?"',
     ]
     return "\n".join(lines)
+
+
+def _best(history: History) -> list[str]:
+    """How far below its best the run ended, in words; nothing where it ended at its best."""
+    iterations = sorted({look.iteration for look in history.looks if look.method == "greedy"})
+    found = [(history.accuracy("greedy", iteration) or 0.0, iteration) for iteration in iterations]
+    if not found or max(found)[0] == found[-1][0]:
+        return []
+    (best, when), (last, end) = max(found), found[-1]
+    return [
+        "",
+        f"Greedy on all sets: best {best * 100:.1f} % after iteration {when}, {last * 100:.1f} % after "
+        f"iteration {end}.",
+    ]
 
 
 def _table(looks: Sequence[Looked]) -> list[str]:
@@ -109,7 +124,9 @@ def _cells(before: Sequence[bool] | None, after: Sequence[bool] | None) -> tuple
 
 
 def _find(looks: Sequence[Looked], method: str, name: str, when: str) -> tuple[bool, ...] | None:
-    return next((k.correct for k in looks if (k.method, k.set, k.when) == (method, name, when)), None)
+    """The last such look: a run that went on was over before."""
+    found = [k.correct for k in looks if (k.method, k.set, k.when) == (method, name, when)]
+    return found[-1] if found else None
 
 
 def _joined(parts: Sequence[tuple[bool, ...] | None]) -> tuple[bool, ...]:
