@@ -207,6 +207,9 @@ class Expander:
             return failed
         sample, trail, parent = reply.samples[0], trail_of(tree, ask.parent), tree.nodes[ask.parent]
         assert sample.value is not None, "a reply without a value has failed"
+        logprob = mean(sample.logprobs, sample.sampled) or 0.0
+        if not 0 <= sample.value <= 1 or not isfinite(logprob):
+            return Failed(len(sample.ids), f"its value is {sample.value}, its mean log-prob {logprob}")
         program = self._program(parent.local_id, ask, trail.spent)
         ids = sample.ids.tolist()
         action = self._action(program, ask, ids)
@@ -226,7 +229,7 @@ class Expander:
         return Told(
             action=action,
             text=text,
-            logprob=mean(sample.logprobs, sampled) or 0.0,
+            logprob=logprob,
             value=sample.value if self.settings.read_value else NO_VALUE,
             tokens=len(ids) + RATING_TOKENS,
             thinking_left=thinking_left,
@@ -287,9 +290,6 @@ def _failed(ask: Ask, reply: Reply) -> Failed | None:
         )
     if sample.stopped != "program" or sample.value is None:
         return Failed(length, "cut before its value was read")
-    logprob = mean(sample.logprobs, sample.sampled) or 0.0
-    if not 0 <= sample.value <= 1 or not isfinite(logprob):
-        return Failed(length, f"its value is {sample.value}, its mean log-prob {logprob}")
     return None
 
 
