@@ -140,11 +140,12 @@ class SearchBench:
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     model: BenchModel = field(default_factory=lambda: BenchModel(hidden=128, layers=4))
-    trees: int = 128
+    trees: int = 256
     """Problems searched at once, so many that the last ones, which leave slots empty, weigh little."""
-    loop_trees: int = 2
+    loop_trees: int = 3
     """Problems searched by the batch-1 loop, one after the other."""
-    slots: int = 64
+    slots: int = 128
+    """As `--engine.slots` elsewhere, where it is 64 unless told: a small model on a CPU gains from more."""
     cache_mb: int = 1024
     search: MethodSettings = field(
         default_factory=lambda: MethodSettings(budget_tokens=1280, stop_decided=False)
