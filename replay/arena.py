@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from replay.kernels import Kernels
+from replay.kernels import Kernels, page_of_bytes
 
 Int64 = npt.NDArray[np.int64]
 
@@ -123,7 +123,7 @@ class Arena:
 
     def _open_page(self, least: int) -> None:
         size = min(max(self.num_bytes // _PAGES, _LEAST_PAGE), _MOST_PAGE) // _WORD * _WORD
-        page = np.empty(max(size, least), dtype=np.uint8)
+        page = page_of_bytes(size) if least <= size // 2 else np.empty(max(size, least), np.uint8)
         freed = next((i for i, old in enumerate(self._pages) if not len(old)), None)
         if freed is None:
             freed = len(self._pages)

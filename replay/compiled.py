@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 _FANOUT = 16  # as in sumtree.py
 _LOG2_FANOUT = 4
 _LINE = 64  # bytes of a cache line
-_TOGETHER = 8  # records copied at once, a piece of each in turn: the processor reads ahead in all of them
+_TOGETHER = 8  # records copied at once, a piece of each in turn, while as many more are asked for
 _PIECE = 2 * _LINE
 _AHEAD = 16  # items between the one that is looked at and the one that is asked for
 _Index = np.uint64  # spares the test whether an index counts from the end
@@ -49,13 +49,16 @@ def _copy_piece(typing: Any, to: Any, start: Any) -> Any:
 
 @intrinsic
 def _prefetch(typing: Any, address: Any) -> Any:
-    """Ask for a cache line; an address that is not there does no harm."""
+    """Ask for a cache line; an address that is not there does no harm.
+
+    Into the level 2 cache, not the first: more of them can be under way.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte, number = cgutils.voidptr_t, ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
-        to_read, keep, data = number(0), number(3), number(1)
+        to_read, keep, data = number(0), number(2), number(1)
         builder.call(prefetch, [builder.inttoptr(arguments[0], byte), to_read, keep, data])
         return context.get_dummy_value()
 
@@ -115,23 +118,49 @@ def draw(sums: Any, starts: Any, ends: Any, masses: Any) -> Any:  # [B] -> [B]
     for level in range(num_levels - 2, -1, -1):
         for i in range(len(masses)):
             first = _Index(starts[level] + (nodes[i] << _LOG2_FANOUT))
-            mass, end, before, chosen = left[i], 0.0, 0.0, 0
-            for j in range(_FANOUT):
-                end += sums[first + _Index(j)]
-                is_past = end <= mass
-                chosen += is_past
-                before = end if is_past else before
-            if chosen == _FANOUT:
-                chosen = _last_positive(sums, first)
-                before = 0.0
-                for j in range(chosen):
-                    before += sums[first + _Index(j)]
-            left[i] = mass - before
+            chosen, before = _under(sums, first, left[i])
+            left[i] -= before
             node = (nodes[i] << _LOG2_FANOUT) + chosen
             nodes[i] = node
             if level > 0:
                 _prefetch_block(sums, starts[level - 1] + (node << _LOG2_FANOUT))
     return nodes
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _under(sums: Any, first: Any, mass: float) -> Any:
+    """The child of a block that lies under a mass, and the sum of those before it."""
+    end_0 = _four(sums, first)
+    end_1 = end_0 + _four(sums, first + _Index(4))
+    end_2 = end_1 + _four(sums, first + _Index(8))
+    end_3 = end_2 + _four(sums, first + _Index(12))
+    if end_3 <= mass:
+        return _last_positive(sums, first)
+    before = end_0 if end_0 <= mass else 0.0
+    before = end_1 if end_1 <= mass else before
+    before = end_2 if end_2 <= mass else before
+    chosen = ((end_0 <= mass) + (end_1 <= mass) + (end_2 <= mass)) << 2
+    at = first + _Index(chosen)
+    one = sums[at]
+    two = one + sums[at + _Index(1)]
+    three = two + sums[at + _Index(2)]
+    one, two, three = before + one, before + two, before + three
+    chosen += (one <= mass) + (two <= mass) + (three <= mass)
+    before = one if one <= mass else before
+    before = two if two <= mass else before
+    before = three if three <= mass else before
+    return chosen, before
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _four(sums: Any, first: Any) -> Any:
+    return sums[first] + sums[first + _Index(1)] + sums[first + _Index(2)] + sums[first + _Index(3)]
+
+
+@njit(cache=True, nogil=True, forceinline=True)
+def _sum_of(sums: Any, first: Any) -> Any:
+    total = _four(sums, first) + _four(sums, first + _Index(4))
+    return total + _four(sums, first + _Index(8)) + _four(sums, first + _Index(12))
 
 
 @njit(cache=True, nogil=True)
@@ -153,12 +182,17 @@ def _prefetch_block(sums: Any, first: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _last_positive(sums: Any, first: Any) -> int:
-    last = 0
+def _last_positive(sums: Any, first: Any) -> Any:
+    """The last child with a positive sum, and the sum of those before it."""
+    last, before, end, part = 0, 0.0, 0.0, 0.0
     for j in range(_FANOUT):
-        if sums[first + _Index(j)] > 0.0:
-            last = j
-    return last
+        if j & 3 == 0:
+            end, part = end + part, 0.0
+        child = sums[first + _Index(j)]
+        if child > 0.0:
+            last, before = j, end + part
+        part += child
+    return last, before
 
 
 @njit(cache=True, nogil=True)
@@ -178,11 +212,9 @@ def set_sums(sums: Any, least: Any, starts: Any, ends: Any, slots: Any, prioriti
                 continue
             previous = node
             first = starts[level] + (node << _LOG2_FANOUT)
-            total, smallest = 0.0, np.inf
-            for j in range(_FANOUT):
-                total += sums[_Index(first + j)]
-            sums[_Index(starts[level + 1] + node)] = total
+            sums[_Index(starts[level + 1] + node)] = _sum_of(sums, _Index(first))
             if len(least):
+                smallest = np.inf
                 for j in range(_FANOUT):
                     child = sums[first + j] if level == 0 else least[first - num_leaves + j]
                     if child > 0.0 and child < smallest:
@@ -198,38 +230,41 @@ def set_sums(sums: Any, least: Any, starts: Any, ends: Any, slots: Any, prioriti
 def gather(slots: Any, places: Any, addresses: Any) -> Any:  # [B], [S, 3] -> bytes, [B]
     """As Arena.gather: the records and where each begins."""
     starts, sources = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64)
+    lengths = np.zeros(len(slots) + _TOGETHER, np.int64)
     end = 0
     for i in range(len(slots)):
         if i + _AHEAD < len(slots):
             _prefetch(places.ctypes.data + slots[i + _AHEAD] * places.strides[0])
         slot = _Index(slots[i])
         page, word, length = places[slot, _Index(0)], places[slot, _Index(1)], places[slot, _Index(2)]
-        starts[i], sources[i] = end, addresses[page] + (np.int64(word) << 3)
+        starts[i], sources[i], lengths[i] = end, addresses[page] + (np.int64(word) << 3), length
         end += length
     records = np.empty(end, np.uint8)
-    to = records.ctypes.data
-    for first in range(0, len(slots), _TOGETHER):
-        last = min(first + _TOGETHER, len(slots))
-        longest = 0
-        for i in range(first, last):
-            longest = max(longest, _length(starts, i, end))
-        for at in range(0, longest, _PIECE):
-            ends_soon = at + 2 * _PIECE >= longest
-            for i in range(first, last):
-                if ends_soon and i + _TOGETHER < len(slots):
-                    for byte in range(0, _PIECE, _LINE):
-                        _prefetch(sources[i + _TOGETHER] + byte)
-                left = _length(starts, i, end) - at
-                if left >= _PIECE:
-                    _copy_piece(to + starts[i] + at, sources[i] + at)
-                elif left > 0:
-                    _copy(to + starts[i] + at, sources[i] + at, left)
+    _copy_all(sources, lengths, starts, records.ctypes.data)
     return records, starts
 
 
 @njit(cache=True, nogil=True)
-def _length(starts: Any, i: int, end: Any) -> Any:
-    return (starts[i + 1] if i + 1 < len(starts) else end) - starts[i]
+def _copy_all(sources: Any, lengths: Any, starts: Any, to: Any) -> None:
+    """Copy records from these addresses; `lengths` goes on with zeros.
+
+    A round copies some of them and asks for the next ones; the first only asks.
+    """
+    for first in range(-_TOGETHER, len(sources), _TOGETHER):
+        last = min(first + _TOGETHER, len(sources))
+        longest = 0
+        for i in range(max(first, 0), min(last + _TOGETHER, len(sources))):
+            longest = max(longest, lengths[i])
+        for at in range(0, longest, _PIECE):
+            for i in range(first, last):
+                if at < lengths[i + _TOGETHER]:
+                    for byte in range(at, at + _PIECE, _LINE):
+                        _prefetch(sources[i + _TOGETHER] + byte)
+                left = lengths[i] - at if i >= 0 else 0
+                if left >= _PIECE:
+                    _copy_piece(to + starts[i] + at, sources[i] + at)
+                elif left > 0:
+                    _copy(to + starts[i] + at, sources[i] + at, left)
 
 
 @njit(cache=True, nogil=True)

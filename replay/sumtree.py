@@ -9,8 +9,6 @@ Letters of a shape: B slots or masses of one call.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
 
@@ -27,8 +25,8 @@ _TOP = 256  # nodes of the top level, at most
 class SumTree:
     """Priorities by slot. Inner sums follow from the leaves alone, so equal leaves give equal draws.
 
-    Every sum is its children added anew, first to last, never corrected by a difference: nothing
-    drifts, and the order of past updates leaves no trace.
+    Every sum is its children added anew, four at a time and then the four sums, never corrected by a
+    difference: nothing drifts, and the order of past updates leaves no trace.
     """
 
     def __init__(self, capacity: int, *, with_smallest: bool = False, kernels: Kernels | None = None) -> None:
@@ -88,10 +86,7 @@ class SumTree:
         for i, (below, above) in enumerate(zip(self._levels, self._levels[1:], strict=False)):
             nodes = np.arange(len(below) // FANOUT) if whole else nodes >> 4
             children = _children(below, nodes)
-            total = children[0].copy()
-            for child in children[1:]:
-                total += child
-            above[nodes] = total
+            above[nodes] = _sum_of(children)
             if self._least_levels:
                 if i:
                     children = _children(self._least_levels[i - 1], nodes)
@@ -116,9 +111,7 @@ class SumTree:
         masses = masses - np.where(nodes > 0, ends[nodes - 1], 0.0)
         columns = np.arange(len(masses))
         for level in self._levels[-2::-1]:
-            ends = _children(level, nodes)
-            for before, end in pairwise(ends):
-                end += before
+            ends = _running(_children(level, nodes))
             chosen = np.add.reduce(ends <= masses, axis=0, dtype=np.int64)
             past = chosen == FANOUT
             if past.any():
@@ -143,6 +136,22 @@ def _blocks(width: int) -> int:
 def _children(level: Float64, nodes: Int64) -> Float64:  # [B] -> [FANOUT, B]
     """The children of these nodes, first to last: in rows, so that many nodes are added up at once."""
     return np.ascontiguousarray(level.reshape(-1, FANOUT).take(nodes, axis=0).T)
+
+
+def _sum_of(children: Float64) -> Float64:  # [FANOUT, B] -> [B]
+    """Their sums: of four at a time, then of the four sums, first to last."""
+    total: Float64 = np.add.reduce(np.add.reduce(children.reshape(4, 4, -1), axis=1), axis=0)
+    return total
+
+
+def _running(children: Float64) -> Float64:  # [FANOUT, B], which is changed
+    """Their running sums, which end at `_sum_of` and never fall."""
+    fours = children.reshape(4, 4, -1)
+    for i in range(1, 4):
+        fours[:, i] += fours[:, i - 1]
+    for i in range(1, 4):
+        fours[i] += fours[i - 1, 3]
+    return children
 
 
 def _cut(array: Float64, widths: list[int]) -> list[Float64]:
