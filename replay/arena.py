@@ -7,9 +7,8 @@ Letters of a shape: B slots of one call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from operator import getitem
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -94,11 +93,10 @@ class Arena:
         """Copies of the records in these slots, in this order; a slot may repeat."""
         if self._kernels is not None:
             return Gathered(*self._kernels.gather(slots, self._places, self._addresses))
-        pages, begins, lengths = self._places[slots].T.astype(np.int64)
-        begins *= _WORD
-        views = map(self._views.__getitem__, pages.tolist())
-        bounds = map(slice, begins.tolist(), (begins + lengths).tolist())
-        parts = cast("Iterator[memoryview]", map(getitem, views, bounds))
+        pages, words, lengths = self._places[slots].T.astype(np.int64)
+        begins, views = words * _WORD, self._views
+        bounds = zip(pages.tolist(), begins.tolist(), (begins + lengths).tolist(), strict=True)
+        parts = [views[page][begin:end] for page, begin, end in bounds]
         return Gathered(np.frombuffer(bytearray().join(parts), np.uint8), lengths.cumsum() - lengths)
 
     def _store(self, slots: Int64, joined: npt.NDArray[np.uint8], lengths: Int64) -> None:

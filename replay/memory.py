@@ -124,10 +124,14 @@ class Memory:
                 return Found(*found[:-1])
         given = checked_priorities(priorities, eps)
         slots = ids % len(self._ids)
-        stale = (self._ids[slots] != ids) | (ids < 0)
-        slots[stale] = -1
-        highest = np.maximum.reduce(given, initial=0.0, where=~stale)
-        return Found(slots, given, int(np.count_nonzero(stale)), float(highest))
+        is_live = (self._ids[slots] == ids) & (ids >= 0)
+        num_stale = len(ids) - int(np.count_nonzero(is_live))
+        if num_stale:
+            slots[~is_live] = -1
+            highest = np.maximum.reduce(given, initial=0.0, where=is_live)
+        else:
+            highest = np.maximum.reduce(given, initial=0.0)
+        return Found(slots, given, num_stale, float(highest))
 
     def priorities(self, ids: Int64) -> Float64:  # [B] -> [B]
         """Priorities of live ids as they were set."""
