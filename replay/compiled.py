@@ -18,7 +18,7 @@ _LOG2_FANOUT = 4
 _LINE = 64  # bytes of a cache line
 _TOGETHER = 8  # records copied at once, a piece of each in turn, while as many more are asked for
 _PIECE = 2 * _LINE
-_AHEAD = 16  # items between the one that is looked at and the one that is asked for
+_AHEAD = 32  # items between the one that is looked at and the one that is asked for
 _Index = np.uint64  # spares the test whether an index counts from the end
 
 
@@ -105,8 +105,14 @@ def draw(sums: Any, starts: Any, ends: Any, masses: Any) -> Any:  # [B] -> [B]
     """As SumTree.draw. Level by level, so that the reads of different masses overlap."""
     num_levels = len(starts) - 1
     nodes, left = np.empty(len(masses), np.int64), np.empty(len(masses))
+    ascending = _ascend(masses)
+    node = 0
     for i in range(len(masses)):
-        node = _first_above(ends, masses[i])
+        if ascending:  # as in strata: the next one is near
+            while node < len(ends) and ends[_Index(node)] <= masses[i]:
+                node += 1
+        else:
+            node = _first_above(ends, masses[i])
         if node == len(ends):
             node -= 1
             while sums[starts[num_levels - 1] + node] <= 0.0:
@@ -164,6 +170,14 @@ def _sum_of(sums: Any, first: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
+def _ascend(masses: Any) -> Any:
+    ascending = True
+    for i in range(1, len(masses)):
+        ascending &= masses[i - 1] <= masses[i]
+    return ascending
+
+
+@njit(cache=True, nogil=True)
 def _first_above(ends: Any, mass: Any) -> Any:
     """As np.searchsorted(ends, mass, "right"), without a branch that cannot be foreseen."""
     at, width = _Index(0), _Index(len(ends))
@@ -199,8 +213,9 @@ def _last_positive(sums: Any, first: Any) -> Any:
 def set_sums(sums: Any, least: Any, starts: Any, ends: Any, slots: Any, priorities: Any) -> None:
     """As SumTree.set; slots and priorities [B]."""
     for i in range(len(slots)):
+        if i + _AHEAD < len(slots):
+            _prefetch_block(sums, slots[i + _AHEAD] >> _LOG2_FANOUT << _LOG2_FANOUT)
         sums[_Index(slots[i])] = priorities[i]
-        _prefetch_block(sums, slots[i] >> _LOG2_FANOUT << _LOG2_FANOUT)
     num_leaves = starts[1]
     nodes = slots.copy()
     for level in range(len(starts) - 2):
@@ -273,6 +288,8 @@ def look_up(held: Any, ids: Any, priorities: Any, eps: float, most: float) -> An
     slots, given, num_slots = np.empty(len(ids), np.int64), np.empty(len(ids)), _Index(len(held))
     num_stale, highest, fits = 0, 0.0, True
     for i in range(len(ids)):
+        if i + _AHEAD < len(ids):
+            _prefetch(held.ctypes.data + np.int64(_Index(ids[i + _AHEAD]) % num_slots) * held.strides[0])
         slot = _Index(ids[i]) % num_slots
         is_live = ids[i] >= 0 and held[slot] == ids[i]
         slots[i] = np.int64(slot) if is_live else -1
@@ -302,6 +319,9 @@ def set_priorities(
 ) -> None:  # [S], [S], [S]; the tree; [B], [B], [B]
     """As Memory.set_priorities: hold them as unshown, count the draws, set the chances."""
     for i in range(len(slots)):
+        if i + _AHEAD < len(slots):
+            _prefetch(held.ctypes.data + slots[i + _AHEAD] * held.strides[0])
+            _prefetch(unshown.ctypes.data + slots[i + _AHEAD])
         slot = _Index(slots[i])
         held[slot] = priorities[i]
         unshown[slot] = True

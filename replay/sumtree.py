@@ -112,7 +112,9 @@ class SumTree:
         columns = np.arange(len(masses))
         for level in self._levels[-2::-1]:
             ends = _running(level, nodes)
-            chosen = np.add.reduce((ends[1:] <= masses).view(np.uint8), axis=0, dtype=np.uint8).astype(np.int64)
+            chosen = np.add.reduce((ends[1:] <= masses).view(np.uint8), axis=0, dtype=np.uint8).astype(
+                np.int64
+            )
             if np.maximum.reduce(chosen) == FANOUT:
                 past = chosen == FANOUT
                 children = _children(level, nodes[past])
