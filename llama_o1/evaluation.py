@@ -123,45 +123,69 @@ def _make_missing(
     system: assemble.System,
     writers: Writers,
 ) -> None:
-    """Search what is not in the ledger yet, method by method and budget by budget."""
+    """Search what is not in the ledger yet, budget by budget: one method, or several that share trees."""
     keys = plan.wanted()
     missing = [key for key in keys if key not in ledger.trials]
     if len(missing) < len(keys):
         log.info("%d of %d trials are in %s already", len(keys) - len(missing), len(keys), config.out)
     progress = bar(len(keys), "eval", "trial")
     progress.update(len(keys) - len(missing))
-    for (method, budget), entries in _phases(missing, sets):
+    for methods, budget, entries in _phases(missing, sets, config):
         rates = Rates(system.engine)
-        made: list[Trial] = []
+        made: dict[str, list[Trial]] = {method: [] for method in methods}
 
-        def on_trial(trial: Trial, made: list[Trial] = made, rates: Rates = rates) -> None:
+        def on_trial(
+            trial: Trial, made: dict[str, list[Trial]] = made, rates: Rates = rates, first: str = methods[0]
+        ) -> None:
+            if trial.method == first:
+                rates.nodes += trial.nodes
+            if trial.key in ledger.trials:
+                return  # of a method that had it before those with which it shares trees
             ledger.add(trial)
-            made.append(trial)
-            rates.nodes += trial.nodes
+            made[trial.method].append(trial)
             progress.set_postfix(
                 {"method": trial.method, "budget": trial.budget, **rates.shown}, refresh=False
             )
             progress.update()
 
-        expander, settings = writers.expander(method, budget), config.settings_of(method, budget)
-        contest(system.engine, entries, expander, settings, on_trial)
-        log.info(
-            "%s at %d tokens: %.1f %% of %d right, %.0f tokens each, %.1f s (%s)",
-            method,
-            budget,
-            100 * float(np.mean([trial.correct for trial in made])),
-            len(made),
-            float(np.mean([trial.tokens for trial in made])),
-            rates.seconds,
-            rates.line,
-        )
+        settings = {method: config.settings_of(method, budget) for method in methods}
+        own = settings.pop(methods[0])
+        expander = writers.expander(methods[0], budget)
+        contest(system.engine, entries, expander, own, on_trial, also=settings)
+        took = f"{rates.seconds:.1f} s ({rates.line})"
+        for method, trials in made.items():
+            _tell(trials, took if method == methods[0] else f"the trees of {methods[0]}")
     progress.close()
 
 
-def _phases(missing: Sequence[Key], sets: Sets) -> Iterator[tuple[tuple[str, int], list[Entry]]]:
-    """What is searched together: all problems and seeds of one method at one budget."""
-    for pair in dict.fromkeys((key.method, key.budget) for key in missing):
-        yield pair, [Entry(k, sets[k.set][k.problem]) for k in missing if (k.method, k.budget) == pair]
+def _tell(trials: Sequence[Trial], took: str) -> None:
+    log.info(
+        "%s at %d tokens: %.1f %% of %d right, %.0f tokens each, %s",
+        trials[0].method,
+        trials[0].budget,
+        100 * float(np.mean([trial.correct for trial in trials])),
+        len(trials),
+        float(np.mean([trial.tokens for trial in trials])),
+        took,
+    )
+
+
+def _phases(
+    missing: Sequence[Key], sets: Sets, config: EvalConfig
+) -> Iterator[tuple[list[str], int, list[Entry]]]:
+    """What is searched together: all problems and seeds of one budget, and of methods that share trees."""
+    sharing: list[tuple[Any, int, list[str]]] = []
+    for method, budget in dict.fromkeys((key.method, key.budget) for key in missing):
+        grown = config.thoughts_of(method, budget), config.settings_of(method, budget).growth
+        same = (names for growth, tokens, names in sharing if (growth, tokens) == (grown, budget))
+        if names := next(same, None):
+            names.append(method)
+        else:
+            sharing.append((grown, budget, [method]))
+    for _, budget, methods in sharing:
+        wanted = [key._replace(method=methods[0]) for key in missing if key.method in methods]
+        trees = dict.fromkeys(key for key in wanted if key.budget == budget)
+        yield methods, budget, [Entry(key, sets[key.set][key.problem]) for key in trees]
 
 
 def fitting_of(sets: Sets, writers: Holds) -> Fitting:

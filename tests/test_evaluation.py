@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from llama_o1.cli import main
+from llama_o1.play.methods import MethodSettings
+from tree.search import SearchSettings
 
 SMALL = [
     "--thoughts.path_budget=48",
@@ -219,6 +222,53 @@ def test_problems_longer_than_the_context_are_left_out_and_told(capsys, tmp_path
     assert main(given) == 0
     assert "1 problems of" in capsys.readouterr().out
     assert json.loads((tmp_path / "eval" / "result.json").read_text())["left_out"] == {str(file): 1}
+
+
+def without_times(row):
+    return {key: value for key, value in row.items() if key not in ("seconds", "work", "crc")}
+
+
+def by_method(out):
+    rows = sorted(rows_of(out), key=lambda row: (row["method"], row["set"], row["problem"]))
+    return [without_times(row) for row in rows]
+
+
+def test_methods_that_only_count_otherwise_share_trees_and_end_as_if_alone(caplog, tmp_path, tiny_model):
+    caplog.set_level("INFO")
+    counting = ("majority", "best_of_n", "value_vote")
+    together = arguments(tmp_path / "all", tiny_model, f"--methods={','.join(counting)}")
+    assert main(together) == 0
+    assert caplog.text.count("the trees of majority") == 2
+    caplog.clear()
+    alone = []
+    for method in counting:
+        assert main(arguments(tmp_path / method, tiny_model, f"--methods={method}")) == 0
+        alone += by_method(tmp_path / method)
+    assert "the trees of" not in caplog.text
+    assert by_method(tmp_path / "all") == sorted(alone, key=lambda row: row["method"])
+
+
+def test_a_method_that_was_finished_is_not_written_again_by_one_that_shares_its_trees(tmp_path, tiny_model):
+    out = tmp_path / "eval"
+    assert main(arguments(out, tiny_model, "--methods=value_vote")) == 0
+    before = rows_of(out)
+    assert main(arguments(out, tiny_model, "--methods=best_of_n,value_vote", "--limit=2")) == 0
+    assert rows_of(out)[: len(before)] == before
+    assert [row["method"] for row in rows_of(out)[len(before) :]] == ["best_of_n"] * 4
+
+
+@pytest.mark.parametrize(
+    ("shared", "flags"),
+    [
+        (True, {"answer": "likelihood"}),
+        (False, {"answer": "likelihood", "stop_decided": True}),  # where the vote may end the search
+        (False, {"answer": "pairwise"}),  # where the search compares once it is over
+        (False, {"tree": SearchSettings(max_children=2)}),
+    ],
+)
+def test_only_what_merely_votes_leaves_the_trees_alone(shared, flags):
+    plain = MethodSettings(stop_decided=False)
+    assert (replace(plain, **flags).growth == plain.growth) is shared
 
 
 def test_a_variant_is_a_method_with_settings_of_its_own(tmp_path, tiny_model):

@@ -108,26 +108,26 @@ def drawn(*conclusions, step=(4, -0.5)):
 HALF, QUARTER = -math.log(2), -math.log(4)
 
 
-def test_likelihood_weighs_the_value_of_a_line_by_its_probability():
+def test_likelihood_weighs_the_squared_value_of_a_line_by_its_probability():
     tree = drawn(("8", 0.9, 1, QUARTER), ("7", 0.6, 1, HALF), ("7", 0.5, 2, QUARTER / 2))
     logprobs = [node.line_logprob for node in tree.nodes]
     assert logprobs == pytest.approx([0, -2, -2 + QUARTER, -2 + HALF, -2 + QUARTER])
     result = vote(tree, "likelihood")
-    # relative to the likeliest line: 8 has 0.5 x 0.9, 7 has 0.6 + 0.5 x 0.5
-    assert result.weights == pytest.approx({"7": 0.85, "8": 0.45})
+    # relative to the likeliest line: 8 has 0.5 x 0.81, 7 has 0.36 + 0.5 x 0.25
+    assert result.weights == pytest.approx({"7": 0.485, "8": 0.405})
     assert (result.answer, result.leaf) == ("7", 3)
-    assert result.confidence == pytest.approx(0.85 / 1.3)
+    assert result.confidence == pytest.approx(0.485 / 0.89)
 
 
 def test_likelihood_counts_a_line_once_however_often_it_was_found():
     found = [("8", 0.5, 1, QUARTER)] * 5 + [("7", 0.5, 1, HALF)]
-    assert vote(drawn(*found), "likelihood").weights == pytest.approx({"7": 0.5, "8": 0.25})
+    assert vote(drawn(*found), "likelihood").weights == pytest.approx({"7": 0.25, "8": 0.125})
     assert [point.answer for point in curve(drawn(*found), "likelihood")] == [None, *["8"] * 5, "7"]
 
 
 def test_lines_too_long_to_have_a_probability_above_0_still_weigh_by_it():
     result = vote(drawn(("8", 0.5, 1, HALF), ("7", 0.5, 1, 0.0), step=(4000, -2.0)), "likelihood")
-    assert result.weights == pytest.approx({"7": 0.5, "8": 0.25})
+    assert result.weights == pytest.approx({"7": 0.25, "8": 0.125})
 
 
 def visited():

@@ -30,15 +30,17 @@ NO_VOTE = Vote(None, 0.0, None, {})
 def vote(tree: Tree, weighting: Weighting = "value", same: Same = eq) -> Vote:
     """The heaviest answer; ties go to the earlier.
 
-    value: the model's own value times the count, as a value-weighted majority; count: plain majority
-    (Wang et al. 2023, self-consistency); likelihood: the value times the line's own probability, each line
-    once: the probability that a line of the policy ends in this answer and is right, as far as its lines were
-    found. For trees of short lines, where counts tell what the search looked for and not what is likely.
-    Where lines are long the likeliest alone decides, which is why the unnormalized weighted sum of that
-    paper's table 1 is worse than its counts. best: best-of-n by value. visits: the conclusion at the end of
-    the most visited path (Silver et al. 2017), among paths that end in an answer; an answer then weighs as
-    much as a walk which goes down in proportion to visits is likely to end in it. pairwise: the one that
-    comparisons rank first (LLaMA-Berry; pairwise.py), which a search makes once it is over.
+    value: the model's own value times the count, as a value-weighted majority; count: plain majority (Wang
+    et al. 2023, self-consistency); likelihood: the value's square times the line's own probability, each
+    line once. With the value itself that is the probability that a line of the policy ends in this answer
+    and is right, as far as its lines were found; the square, since a value that is calibrated over all
+    problems tells too little between the lines of one (LOG.md has what other powers choose). For trees of
+    short lines, where counts tell what the search looked for and not what is likely. Where lines are long
+    the likeliest alone decides, which is why the unnormalized weighted sum of that paper's table 1 is worse
+    than its counts. best: best-of-n by value. visits: the conclusion at the end of the most visited path
+    (Silver et al. 2017), among paths that end in an answer; an answer then weighs as much as a walk which
+    goes down in proportion to visits is likely to end in it. pairwise: the one that comparisons rank first
+    (LLaMA-Berry; pairwise.py), which a search makes once it is over.
     """
     if weighting == "visits":
         return by_visits(tree.nodes, [node.visits for node in tree.nodes], same)
@@ -91,7 +93,7 @@ class Tally:
             self.likeliest = node.line_logprob
         probability = math.exp(node.line_logprob - self.likeliest)
         self.found += probability
-        self.weights[answer] = self.weights.get(answer, 0.0) + probability * value
+        self.weights[answer] = self.weights.get(answer, 0.0) + probability * value**2
 
     def vote(self) -> Vote:
         """The answer so far."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from llama_o1.engine.protocol import Engine, EngineFigures, Reply, Request
@@ -42,8 +42,12 @@ def contest(
     settings: MethodSettings,
     on_trial: Callable[[Trial], None],
     transitions: Transitions | None = None,
+    also: Mapping[str, MethodSettings] | None = None,
 ) -> None:
     """Make the trials of these entries, all of one method at one budget; each is told when it is over.
+
+    `also`: methods by name whose trees are the same (equal `growth`), for each of which every tree makes
+    another trial, with the same tokens and times.
 
     A tree's seed follows from the entry's seed, set and problem alone: the same for every method and budget,
     and whichever trials are made beside it. The engine's cache is emptied first, so that no method reads
@@ -60,7 +64,11 @@ def contest(
         work = Work.of(figures.since(before), now - then)
         before, then = figures, now
         counts = counted.of_tree.pop(index)
-        on_trial(_trial(entries[index], tree, counts, expander, settings, seconds[index], work))
+        entry = entries[index]
+        on_trial(_trial(entry, tree, counts, expander, settings, seconds[index], work))
+        for name, otherwise in (also or {}).items():
+            other = Entry(entry.key._replace(method=name), entry.problem)
+            on_trial(_trial(other, tree, counts, expander, otherwise, seconds[index], work))
 
     search_all(
         counted,

@@ -133,7 +133,8 @@ def notes(result: Mapping[str, Any]) -> list[str]:
         "tokens: generated for a problem (mean), sampled and forced; prefilled and cached: context tokens "
         "that were fed, and that were not.",
         f"holds: trees with a right answer anywhere. {_STATES}: {', '.join(VERDICTS)}. busy: slots of the "
-        "engine. reuse: context tokens that were cached.",
+        "engine. reuse: context tokens that were cached. Methods that only count otherwise share "
+        "trees and times.",
         "[95 %]: Wilson's interval over problems; of differences, the paired bootstrap over problems. "
         f"p: {tests}, not corrected for being many.",
     ]

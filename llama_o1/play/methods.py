@@ -83,8 +83,8 @@ class MethodSettings:
     run_budget_s: float | None = None
     """Seconds of all problems searched together."""
     answer: Weighting | None = None
-    """How conclusions become the answer: votes by `value` or `count`, by `likelihood` (values times the
-    probability of their lines, each line once: for trees), the `best` one, the one at the end
+    """How conclusions become the answer: votes by `value` or `count`, by `likelihood` (squared values times
+    the probability of their lines, each line once: for trees), the `best` one, the one at the end
     of the path with most `visits`, or the one that the model ranks first when it compares them in pairs
     (`pairwise`, for a model that `llama-o1 prefer` made); null: as suits the method."""
     compared: int = 16
@@ -157,6 +157,14 @@ class MethodSettings:
     def of_a_run(self) -> Share:
         """What all trees together may spend."""
         return Share(self.run_budget_tokens, self.run_budget_nodes, self.run_budget_simulations)
+
+    @property
+    def growth(self) -> MethodSettings:
+        """Without what only chooses among conclusions: where that is equal, so are the trees."""
+        if self.stop_decided or self.weighting == "pairwise":
+            return self
+        counted = self.method in ("best_of_n", "value_vote")
+        return replace(self, method="majority" if counted else self.method, answer=None)
 
     @property
     def weighting(self) -> Weighting:
