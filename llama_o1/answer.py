@@ -13,7 +13,8 @@ from llama_o1 import assemble
 from llama_o1.config import RunConfig
 from llama_o1.errors import RunError
 from llama_o1.format.encode import Codec
-from llama_o1.learn.checkpoint import latest_checkpoint, load_checkpoint
+from llama_o1.learn.checkpoint import load_checkpoint
+from llama_o1.learn.shelf import latest_checkpoint
 from llama_o1.learn.trainer import Learner
 from llama_o1.measure.evaluate import ungraded
 from llama_o1.play.pieces import tree_pieces, with_pieces

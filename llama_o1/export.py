@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from llama_o1.errors import RunError
-from llama_o1.learn.checkpoint import MANIFEST, best_checkpoint, checkpoint_at, latest_checkpoint
 from llama_o1.learn.model import export_model
+from llama_o1.learn.shelf import MANIFEST, best_checkpoint, checkpoint_at, latest_checkpoint
 
 
 def export_run(run: Path, out: Path, which: str = "last") -> Path:

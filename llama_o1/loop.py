@@ -19,14 +19,9 @@ from llama_o1.errors import RunError
 from llama_o1.examine import examine, held_out
 from llama_o1.faults import reach
 from llama_o1.format.path_line import PathLine
-from llama_o1.learn.checkpoint import (
-    latest_checkpoint,
-    load_checkpoint,
-    prune_checkpoints,
-    recover_checkpoints,
-    save_checkpoint,
-)
+from llama_o1.learn.checkpoint import load_checkpoint, save_checkpoint
 from llama_o1.learn.guards import NotFiniteError
+from llama_o1.learn.shelf import latest_checkpoint, prune_checkpoints, recover_checkpoints
 from llama_o1.learn.trainer import Learner
 from llama_o1.learnable import check_learnable
 from llama_o1.learning import Played, keep_stopped, learn, tree_by_tree

@@ -25,17 +25,12 @@ from llama_o1.card import write_card
 from llama_o1.config import BUILTIN_MODEL
 from llama_o1.errors import RunError
 from llama_o1.format.tokens import special_ids
-from llama_o1.learn.checkpoint import (
-    latest_checkpoint,
-    load_checkpoint,
-    prune_checkpoints,
-    recover_checkpoints,
-    save_checkpoint,
-)
+from llama_o1.learn.checkpoint import load_checkpoint, save_checkpoint
 from llama_o1.learn.coldstart import Tuner
 from llama_o1.learn.model import Loaded, load_model, merged, plain, quiet
 from llama_o1.learn.nano import nano_model, nano_tokenizer
 from llama_o1.learn.settings import ColdstartSettings
+from llama_o1.learn.shelf import latest_checkpoint, prune_checkpoints, recover_checkpoints
 from llama_o1.lines import Material, material_of, texts_of
 from llama_o1.own_lines import check_problems, own_lines, with_own_lines
 from llama_o1.progress import bar

@@ -12,15 +12,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from llama_o1.errors import RunError
 from llama_o1.faults import on_reach
 from llama_o1.format.tokens import SPECIAL_TOKENS, SpecialIds
-from llama_o1.learn.checkpoint import (
-    best_checkpoint,
-    latest_checkpoint,
-    load_checkpoint,
-    recover_checkpoints,
-    save_checkpoint,
-)
+from llama_o1.learn.checkpoint import load_checkpoint, save_checkpoint
 from llama_o1.learn.model import add_lora, load_model
 from llama_o1.learn.settings import LearnerSettings, LoraSettings
+from llama_o1.learn.shelf import best_checkpoint, latest_checkpoint, recover_checkpoints
 from llama_o1.learn.trainer import Learner
 from replay.experience import Experience
 
