@@ -19,7 +19,8 @@ from torch import Tensor
 from llama_o1.engine.attend import Feed, Plan
 from llama_o1.engine.dense import attend_padded, attention
 from llama_o1.engine.few import Few, attend_few
-from llama_o1.engine.kv import KeyValues, Range
+from llama_o1.engine.kv import KeyValues
+from llama_o1.engine.places import Range
 
 SCALING = 0.3
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from llama_o1.engine.cache import PrefixCache, Segment
-from llama_o1.engine.kv import KeyValues, Range, cut, positions_of
+from llama_o1.engine.kv import KeyValues
+from llama_o1.engine.places import Range, cut, positions_of
 
 TOKEN_BYTES = 8  # keys and values, of 4 bytes
 
@@ -235,6 +236,10 @@ class RowOfTokens:
         self._held.give(self.own)
 
 
+def free(held: KeyValues) -> list[Range]:
+    return sorted(held._free._ends.items())
+
+
 def fingerprints(tokens: list[int]) -> list[float]:
     return [float(hash(tuple(tokens[: i + 1])) % 1_000_003) for i in range(len(tokens))]
 
@@ -279,7 +284,7 @@ class Rows(RuleBasedStateMachine):
     @rule()
     def clear(self) -> None:
         self.cache.clear()
-        assert count(self.held._free) == self.held.layer(0)[0].shape[0]
+        assert count(free(self.held)) == self.held.layer(0)[0].shape[0]
 
     def segments(self) -> list[Segment]:
         found, stack = [], [self.cache._root]
@@ -291,7 +296,7 @@ class Rows(RuleBasedStateMachine):
 
     @invariant()
     def every_position_has_one_owner(self) -> None:
-        ranges = [*self.held._free]
+        ranges = free(self.held)
         for segment in self.segments():
             assert count(segment.ranges) == len(segment.ids) > 0
             ranges += segment.ranges
@@ -302,9 +307,8 @@ class Rows(RuleBasedStateMachine):
 
     @invariant()
     def free_ranges_are_in_order_and_do_not_touch(self) -> None:
-        free = self.held._free
-        assert all(start < end for start, end in free)
-        assert all(before[1] < after[0] for before, after in pairwise(free))
+        assert all(start < end for start, end in free(self.held))
+        assert all(before[1] < after[0] for before, after in pairwise(free(self.held)))
 
     @invariant()
     def a_row_reads_what_was_written_for_its_tokens(self) -> None:

@@ -48,8 +48,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from llama_o1.engine.kv import KeyValues, Range
+from llama_o1.engine.kv import KeyValues
 from llama_o1.engine.local import LocalEngine
+from llama_o1.engine.places import Range
 from llama_o1.engine.protocol import Draw, Force, Reply, Request, Sample, Step
 from llama_o1.errors import EngineError
 

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from llama_o1.engine.dense import attend_padded, attention
 from llama_o1.engine.few import Few, Int64, attend_few
-from llama_o1.engine.kv import KeyValues, Range, positions_of
+from llama_o1.engine.kv import KeyValues
+from llama_o1.engine.places import Range, positions_of
 
 FEW = 16  # new tokens of a row up to which its past is read for each of them
 _SHEET = 128  # tokens to which blocks are padded and cut: few calls, and little work above the diagonal

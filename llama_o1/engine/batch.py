@@ -15,7 +15,8 @@ from torch import Tensor
 from llama_o1.engine.attend import FEW, Feed
 from llama_o1.engine.cache import PrefixCache, Segment
 from llama_o1.engine.forward import Forward
-from llama_o1.engine.kv import KeyValues, Range, cut
+from llama_o1.engine.kv import KeyValues
+from llama_o1.engine.places import Range, cut, joined
 from llama_o1.engine.plain import CachedForward
 from llama_o1.engine.ragged import RaggedForward
 from llama_o1.engine.row import Row
@@ -23,7 +24,7 @@ from llama_o1.engine.row import Row
 _WORTH_WAITING = 16  # tokens; a shorter new prefix is computed by each row that needs it
 _NEW_TOKENS = 512  # admitted rows feed about so many in one step: larger passes leave the processor's caches
 _LOOK_AHEAD = 256  # waiting rows among which those that belong together are found
-_ROOM = 32  # positions taken at a time for what a row will sample
+_ROOM = 64  # positions taken at a time for what a row will sample; those left over its continuation takes
 _SCATTERED = 64  # mean length of ranges up to which a prefix is read so slowly that a copy pays
 _WORTH_A_COPY = 8  # draws that a row may make; a copy costs as much as a few
 _COPIED = 512  # tokens of a copy at most
@@ -176,14 +177,19 @@ class Batch:
         wanted = len(row.tokens) - seat.base - seat.room
         if wanted > 0:
             left = len(row.request.context) + row.request.max_tokens - len(row.tokens)
-            taken = wanted + min(left, _ROOM)
-            seat.own = [*seat.own, *self._memory.take(taken)]
-            seat.room += taken
+            taken = self._memory.take(wanted, min(left, _ROOM), self._end(seat))
+            seat.own = joined((*seat.own, *taken))
+            seat.room += sum(end - start for start, end in taken)
             seat.past = None
         if seat.past is None:
-            seat.past = [*seat.above, *seat.own]
+            seat.past = joined((*seat.above, *seat.own))
         alone = row.fed > seat.base or seat.prefix is None
         return Feed(row.tokens, row.fed, seat.past, id(row if alone else seat.prefix))
+
+    def _end(self, seat: _Seat) -> int:
+        """Where a row's positions could go on in one piece; -1: it has none."""
+        last = seat.own or (seat.prefix.ranges if seat.prefix is not None else ())
+        return last[-1][1] if last else -1
 
     def _keep(self, seat: _Seat, end: int) -> None:
         """Give the cache what the row computed up to `end`; the row reads it from there."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import chain
 
-from llama_o1.engine.kv import KeyValues, Range, cut
+from llama_o1.engine.kv import KeyValues
+from llama_o1.engine.places import Range, cut, joined
 
 
 class Segment:
@@ -31,13 +33,7 @@ class Segment:
         while segment.parent is not None:
             above.append(segment.ranges)
             segment = segment.parent
-        joined: list[Range] = []
-        for start, end in (one for ranges in reversed(above) for one in ranges):
-            if joined and joined[-1][1] == start:
-                joined[-1] = (joined[-1][0], end)
-            else:
-                joined.append((start, end))
-        return joined
+        return joined(chain.from_iterable(reversed(above)))
 
 
 class PrefixCache:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from llama_o1.engine.few import Few
-from llama_o1.engine.kv import positions_of
+from llama_o1.engine.places import positions_of
 
 
 def attention(

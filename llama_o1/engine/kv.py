@@ -10,7 +10,6 @@ Letters of a shape: N new tokens, K key-value heads, E head_dim, C positions of 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,10 +18,9 @@ import torch
 from numba import njit
 from torch import Tensor
 
-Range = tuple[int, int]  # [start, end) of the memory's positions
+from llama_o1.engine.places import Places, Range
 
 _LINE = 16  # float32 of a cache line
-_LEAST_PIECE = 8  # positions; a row is not put together from smaller ones
 
 
 class KeyValues:
@@ -37,8 +35,7 @@ class KeyValues:
         self.dtype = dtype
         self.device = device
         self._hold(_zeros((2 * layers, 0, kv_heads, head_dim), dtype, device))
-        self._free: list[Range] = []  # in order, none touching the next
-        self._next = 0  # where the search for a free range goes on
+        self._free = Places()
 
     @property
     def token_bytes(self) -> int:
@@ -51,42 +48,17 @@ class KeyValues:
         if count > self._held.shape[1]:
             self._grow(count - self._held.shape[1])
 
-    def take(self, count: int) -> list[Range]:
-        """Free positions, in one range where there is one, else in several."""
-        for step in range(len(self._free)):
-            i = (self._next + step) % len(self._free)
-            start, end = self._free[i]
-            if end - start >= count:
-                self._free[i : i + 1] = [(start + count, end)] if end - start > count else []
-                self._next = i
-                return [(start, start + count)]
-        pieces = [one for one in self._free if one[1] - one[0] >= _LEAST_PIECE]
-        if sum(end - start for start, end in pieces) < count:
-            self._grow(max(count, self._held.shape[1] // 4))
-            return self.take(count)
-        taken: list[Range] = []
-        for start, end in pieces:
-            self._free.remove((start, end))
-            taken.append((start, min(end, start + count)))
-            count -= taken[-1][1] - start
-            if not count:
-                self.give([(taken[-1][1], end)])
-                break
+    def take(self, count: int, spare: int = 0, after: int = -1) -> list[Range]:
+        """`count` free positions and up to `spare` more, the first of them at `after` if that is free."""
+        taken = self._free.take(count, spare, after)
+        if not taken:
+            self._grow(max(count + spare, self._held.shape[1] // 4))
+            taken = self._free.take(count, spare, after)
         return taken
 
     def give(self, ranges: Iterable[Range]) -> None:
         """Let others have these positions."""
-        for start, end in ranges:
-            i = bisect_left(self._free, (start, end))
-            if i < len(self._free) and self._free[i][0] == end:
-                end = self._free.pop(i)[1]
-            if i and self._free[i - 1][1] == start:
-                i -= 1
-                start = self._free.pop(i)[0]
-            if end > start:
-                self._free.insert(i, (start, end))
-        if len(self._free) == 1:
-            self._next = 0  # memory that was written before costs no page fault
+        self._free.give(ranges)
 
     def layer(self, number: int) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer, [C, K, E] each."""
@@ -145,29 +117,3 @@ def _copy(held: Any, ranges: Any, start: int) -> None:
                     for e in range(dim):
                         held[layer, to, head, e] = held[layer, t, head, e]
                 to += 1
-
-
-def cut(ranges: Sequence[Range], count: int) -> tuple[list[Range], list[Range]]:
-    """The first `count` positions of some ranges, and the others."""
-    first: list[Range] = []
-    for i, (start, end) in enumerate(ranges):
-        if end - start > count:
-            head = [(start, start + count)] if count else []
-            return first + head, [(start + count, end), *ranges[i + 1 :]]
-        first.append((start, end))
-        count -= end - start
-    return first, []
-
-
-def positions_of(ranges: Sequence[Range], first: int, end: int) -> list[int]:
-    """The memory's positions of tokens `first` to `end` of a sequence."""
-    out: list[int] = []
-    before = 0
-    for start, stop in ranges:
-        after = before + stop - start
-        if after > first:
-            out += range(start + max(first - before, 0), start + min(end, after) - before)
-            if after >= end:
-                break
-        before = after
-    return out
