@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -200,17 +201,42 @@ def test_a_cleared_cache_knows_nothing_and_its_positions_are_free() -> None:
     assert held.take(20) == [(0, 20)]
 
 
+def test_what_one_row_reads_in_many_ranges_is_moved_to_one_with_room_behind_it() -> None:
+    held = memory()
+    held.reserve(40)
+    cache = PrefixCache(held, 40 * TOKEN_BYTES)
+    for tokens in ([1, 2], [1, 2, 3], [1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]):
+        filled = fill(cache, held, tokens)
+        cache.release(filled)
+        held.take(1)
+    assert filled.path() == [(0, 2), (3, 4), (5, 7), (8, 9)]
+    keys, values = held.layer(0)
+    keys[:9, 0, 0] = torch.arange(9.0)
+    values[:9, 0, 0] = -torch.arange(9.0)
+    _, other = cache.pin([1, 2, 9], 2)
+    length, row = cache.pin([1, 2, 3, 4, 5, 6, 7], 6)
+    assert (length, cache.gather(row, 3, 4)) == (6, [])  # two ranges are few enough
+    assert cache.gather(row, 4, 4) == [(14, 18)]
+    assert row.path() == [(0, 2), (10, 14)]  # the other row reads the first two tokens where they were
+    assert keys[10:14, 0, 0].tolist() == [3, 5, 6, 8]
+    assert values[10:14, 0, 0].tolist() == [-3, -5, -6, -8]
+    assert cache.gather(row, 4, 4) == []
+    cache.release(other)
+    cache.release(row)
+    assert held.take(2, 0, 3) == [(3, 4), (18, 19)]
+
+
 # Whatever rows do.
 
 
 class RowOfTokens:
     """What the engine's batch does with a row, with each token written as a number that tells its prefix."""
 
-    def __init__(self, tokens: list[int], cache: PrefixCache, held: KeyValues) -> None:
+    def __init__(self, tokens: list[int], cache: PrefixCache, held: KeyValues, gathered: int) -> None:
         self.tokens, self._cache, self._held = tokens, cache, held
         self.base, self.prefix = cache.pin(tokens, len(tokens) - 1)
+        self.own: list[Range] = cache.gather(self.prefix, gathered, 3)
         self.above = self.prefix.path()
-        self.own: list[Range] = []
         self.compute(self.base)
 
     def compute(self, first: int) -> None:
@@ -236,6 +262,10 @@ class RowOfTokens:
         self._held.give(self.own)
 
 
+def up_from(segment: Segment | None) -> list[Segment]:
+    return [] if segment is None else [segment, *up_from(segment.parent)]
+
+
 def free(held: KeyValues) -> list[Range]:
     return sorted(held._free._ends.items())
 
@@ -257,9 +287,9 @@ class Rows(RuleBasedStateMachine):
         self.cache = PrefixCache(self.held, self.limit * TOKEN_BYTES)
         self.rows: list[RowOfTokens] = []
 
-    @rule(tokens=tokens_of_a_row)
-    def come(self, tokens: list[int]) -> None:
-        self.rows.append(RowOfTokens(tokens, self.cache, self.held))
+    @rule(tokens=tokens_of_a_row, gathered=st.sampled_from([0, 10, 99]))
+    def come(self, tokens: list[int], gathered: int) -> None:
+        self.rows.append(RowOfTokens(tokens, self.cache, self.held, gathered))
 
     @precondition(lambda self: self.rows)
     @rule(which=st.integers(0, 99), tokens=tokens_of_a_row)
@@ -322,7 +352,8 @@ class Rows(RuleBasedStateMachine):
         segments = self.segments()
         assert self.cache.held == sum(len(segment.ids) for segment in segments)
         assert set(self.cache._by_age) == set(segments)
-        assert sum(segment.readers for segment in segments) <= len(self.rows)
+        read = Counter(id(segment) for row in self.rows for segment in up_from(row.prefix))
+        assert all(segment.readers == read[id(segment)] for segment in segments)
         if self.cache.held > self.limit:
             assert all(segment.below or segment.readers for segment in segments)
 
@@ -345,7 +376,7 @@ def test_many_rows_for_long_lose_nothing_and_find_what_they_kept(seed: int) -> N
         chance = rng.random()
         if not machine.rows or (chance < 0.4 and len(machine.rows) < 8):
             tail = [rng.randrange(3) for _ in range(rng.randrange(1, 10))]
-            machine.come(rng.choice(stems) + tail)
+            machine.come(rng.choice(stems) + tail, rng.choice([0, 10, 99]))
         elif chance < 0.7:
             machine.draw(rng.randrange(99), [rng.randrange(3)])
         elif chance < 0.8:

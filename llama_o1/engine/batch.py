@@ -25,10 +25,9 @@ _WORTH_WAITING = 16  # tokens; a shorter new prefix is computed by each row that
 _NEW_TOKENS = 512  # admitted rows feed about so many in one step: larger passes leave the processor's caches
 _LOOK_AHEAD = 256  # waiting rows among which those that belong together are found
 _ROOM = 64  # positions taken at a time for what a row will sample; those left over its continuation takes
-_SCATTERED = 64  # mean length of ranges up to which a prefix is read so slowly that a copy pays
-_WORTH_A_COPY = 8  # draws that a row may make; a copy costs as much as a few
-_COPIED = 512  # tokens of a copy at most
-_SHARE_OF_COPIES = 4  # of the memory for the cache: a quarter more may go into copies
+_WORTH_A_MOVE = 8  # draws that a row may make; to move what it reads costs as much as a few
+_MOVED = 512  # tokens at most
+_SPARE = 4  # on a CPU a quarter more than the cache may hold, so that free ranges are long
 
 Made = TypeVar("Made")
 
@@ -44,8 +43,6 @@ class _Seat:
     own: list[Range] | tuple[()] = ()
     past: list[Range] | None = None  # both; None: they have changed
     room: int = 0  # positions in `own`
-    copied: int = 0  # its first tokens of which `above` begins with the row's own copy
-    place: list[Range] | tuple[()] = ()  # for that copy
 
 
 class Batch:
@@ -56,14 +53,13 @@ class Batch:
         self._slots = slots
         # Other forwards hold no keys and values of ours, so there is nothing to share.
         self._memory = forward.memory if isinstance(forward, RaggedForward) else None
+        self._gathers = self._memory is not None and _reads_in_place(self._memory)
         self._cache: PrefixCache | None = None
-        self._for_copies: list[list[Range]] = []  # places that no row uses now
         if self._memory is not None and cache_bytes >= self._memory.token_bytes:
             self._cache = PrefixCache(self._memory, cache_bytes)
             tokens = cache_bytes // self._memory.token_bytes
-            copies = min(slots, tokens // _SHARE_OF_COPIES // _COPIED) if _reads_in_place(self._memory) else 0
-            self._memory.reserve(tokens + slots * _ROOM + copies * _COPIED)
-            self._for_copies = [self._memory.take(_COPIED) for _ in range(copies)]
+            spare = tokens // _SPARE if self._gathers else slots * _ROOM
+            self._memory.reserve(tokens + spare)
         self._seats: dict[Row, _Seat] = {}
 
     @property
@@ -127,14 +123,11 @@ class Batch:
             assert seat.prefix is not None
             self._cache.release(seat.prefix)
         self._memory.give(seat.own)
-        if seat.copied:
-            self._for_copies.append([*seat.place])
 
     def clear_cache(self) -> None:
         """Drop every cached prefix; no row may run."""
         if self._cache is not None:
             self._cache.clear()
-            self._for_copies.sort()  # as in a new engine, so that a resumed run computes the same bits
 
     def _leader(self, row: Row, leaders: dict[tuple[int, ...], Row]) -> Row | None:
         """The row admitted in this step that computes what this one would; None: it leads itself."""
@@ -151,23 +144,13 @@ class Batch:
         seat = self._seats[row] = _Seat(row)
         if self._cache is not None:
             seat.base, seat.prefix = self._cache.pin(row.tokens, len(row.tokens) - 1)
+            left = row.request.max_tokens - len(row.ids)
+            if self._gathers and left >= _WORTH_A_MOVE:
+                seat.own = self._cache.gather(seat.prefix, _MOVED, _ROOM)
+                seat.room = _ROOM if seat.own else 0
             seat.above = seat.prefix.path()
             row.fed = seat.base
             row.cached = min(row.fed, len(row.request.context))
-            self._copy_scattered(seat, seat.prefix)
-
-    def _copy_scattered(self, seat: _Seat, prefix: Segment) -> None:
-        """Let a row that reads small ranges alone and often read a copy in one piece."""
-        left = seat.row.request.max_tokens - len(seat.row.ids)
-        scattered = len(seat.above) > 2 and seat.base < _SCATTERED * len(seat.above)
-        if not scattered or left < _WORTH_A_COPY or prefix.readers > 1 or not self._for_copies:
-            return
-        assert self._memory is not None
-        seat.place, seat.copied = self._for_copies.pop(), min(seat.base, _COPIED)
-        start = seat.place[0][0]
-        first, rest = cut(seat.above, seat.copied)
-        self._memory.copy(first, start)
-        seat.above = [(start, start + seat.copied), *rest]
 
     def _feed(self, seat: _Seat) -> Feed:
         """What the row has not seen yet, with positions for it."""
@@ -198,8 +181,7 @@ class Batch:
         assert seat.prefix is not None
         given, own = cut(seat.own, end - seat.base)
         seat.prefix = self._cache.extend(seat.prefix, seat.row.tokens[seat.base : end], given)
-        copy, rest = cut(seat.above, seat.copied)[0], cut(seat.prefix.path(), seat.copied)[1]
-        seat.above, seat.own, seat.past = [*copy, *rest], own, None
+        seat.above, seat.own, seat.past = seat.prefix.path(), own, None
         seat.room -= end - seat.base
         seat.base = end
 

@@ -13,6 +13,8 @@ from itertools import chain
 from llama_o1.engine.kv import KeyValues
 from llama_o1.engine.places import Range, cut, joined
 
+_MANY = 3  # ranges from which on a prefix is moved to one
+
 
 class Segment:
     """A run of tokens below one parent, and where their keys and values lie."""
@@ -24,7 +26,7 @@ class Segment:
         self.ranges = ranges
         self.parent = parent  # None at the root only
         self.below: dict[int, Segment] = {}  # by first id
-        self.readers = 0  # running rows whose prefix ends here
+        self.readers = 0  # running rows whose prefix ends here or below
 
     def path(self) -> list[Range]:
         """Where the whole prefix that ends here lies, in order; neighbours are joined."""
@@ -56,12 +58,12 @@ class PrefixCache:
         length, segment, common = self._walk(tokens, 0, limit, self._root)
         if common < len(segment.ids):
             segment = self._split(segment, common)
-        segment.readers += 1
+        _count(segment, None, 1)
         self._touch(segment)
         return length, segment
 
     def extend(self, segment: Segment, ids: list[int], ranges: list[Range]) -> Segment:
-        """Hold `ids` after a pinned segment and pin their end in its place, which comes back.
+        """Hold `ids` after the end of a pinned prefix and pin their end in its place, which comes back.
 
         What of them is known already keeps its positions, so those of `ranges` are free again.
         """
@@ -76,16 +78,39 @@ class PrefixCache:
             self._by_age[leaf] = None
             self.held += len(leaf.ids)
             last = leaf
-        last.readers += 1
-        segment.readers -= 1
+        _count(last, segment, 1)
         self._touch(last)
         self._drop_old()
         return last
 
     def release(self, segment: Segment) -> None:
         """One row less reads the prefix that ends here."""
-        segment.readers -= 1
+        _count(segment, None, -1)
         self._drop_old()
+
+    def gather(self, segment: Segment, most: int, spare: int) -> list[Range]:
+        """Move the end of a pinned prefix to one range, as far as no other row reads it.
+
+        Up to `most` tokens, where they lie in many ranges and there is such a range; `spare` positions after
+        it come back, the caller's now.
+        """
+        moved: list[Segment] = []
+        count = 0
+        while segment.readers == 1 and segment.parent is not None and count + len(segment.ids) <= most:
+            moved.append(segment)
+            count += len(segment.ids)
+            segment = segment.parent
+        ranges = joined(chain.from_iterable(one.ranges for one in reversed(moved)))
+        place = self._memory.take_whole(count + spare) if len(ranges) >= _MANY else None
+        if place is None:
+            return []
+        start, end = place
+        self._memory.copy(ranges, start)
+        for one in reversed(moved):
+            one.ranges = [(start, start + len(one.ids))]
+            start += len(one.ids)
+        self._memory.give(ranges)
+        return [(start, end)]
 
     def clear(self) -> None:
         """Forget everything; nothing may be pinned."""
@@ -110,10 +135,11 @@ class PrefixCache:
         return length, segment, common
 
     def _split(self, segment: Segment, at: int) -> Segment:
-        """Cut a segment in two; the upper part comes back, without readers."""
+        """Cut a segment in two; the upper part comes back."""
         assert segment.parent is not None
         first, rest = cut(segment.ranges, at)
         upper = Segment(segment.ids[:at], first, segment.parent)
+        upper.readers = segment.readers
         segment.parent.below[upper.ids[0]] = upper
         segment.ids, segment.ranges, segment.parent = segment.ids[at:], rest, upper
         upper.below[segment.ids[0]] = segment
@@ -138,6 +164,13 @@ class PrefixCache:
             del segment.parent.below[segment.ids[0]], self._by_age[segment]
             self.held -= len(segment.ids)
             self._memory.give(segment.ranges)
+
+
+def _count(segment: Segment | None, above: Segment | None, rows: int) -> None:
+    """So many rows more read the prefix that ends with a segment, down from below `above`."""
+    while segment is not above and segment is not None:
+        segment.readers += rows
+        segment = segment.parent
 
 
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

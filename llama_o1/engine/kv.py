@@ -1,8 +1,8 @@
 """Keys and values of all rows and all cached prefixes, in one memory; a sequence is a list of ranges in it.
 
 Nothing is ever copied to be shared: whoever continues a prefix reads its ranges where they lie, and what a
-row computed becomes a cached prefix by changing owners. A row may take a copy of many small ranges, because
-one large range is read faster.
+row computed becomes a cached prefix by changing owners. What lies in many ranges may be moved into one, which
+is read faster.
 
 Letters of a shape: N new tokens, K key-value heads, E head_dim, C positions of the memory.
 """
@@ -55,6 +55,10 @@ class KeyValues:
             self._grow(max(count + spare, self._held.shape[1] // 4))
             taken = self._free.take(count, spare, after)
         return taken
+
+    def take_whole(self, count: int) -> Range | None:
+        """`count` free positions in one range; None where there is none so long."""
+        return self._free.take_whole(count)
 
     def give(self, ranges: Iterable[Range]) -> None:
         """Let others have these positions."""

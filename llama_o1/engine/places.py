@@ -38,6 +38,11 @@ class Places:
             taken += rest
         return taken
 
+    def take_whole(self, count: int) -> Range | None:
+        """`count` positions in one range; None where there is none so long."""
+        start = self._holding(count)
+        return None if start is None else self._cut(start, count)
+
     def give(self, ranges: Iterable[Range]) -> None:
         """Let others have these positions."""
         for start, end in ranges:
