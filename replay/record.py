@@ -57,7 +57,7 @@ def row_of(experience: Experience) -> Row:
             f"ids, logprobs and sampled must have one entry a token, "
             f"got shapes {ids.shape}, {logprobs.shape} and {sampled.shape}"
         )
-    if not np.isfinite(logprobs).all():
+    if np.count_nonzero(np.isfinite(logprobs)) < len(logprobs):
         raise ReplayError("logprobs must be finite (0 where a token was forced)")
     return Row(
         problem=experience.problem,
@@ -73,7 +73,7 @@ def row_of(experience: Experience) -> Row:
         outcome=None if experience.outcome is None else _finite("outcome", experience.outcome),
         num_context=len(context),
         num_tokens=len(ids),
-        num_sampled=int(sampled.sum()),
+        num_sampled=int(np.count_nonzero(sampled)),
         payload=b"".join((context.tobytes(), ids.tobytes(), logprobs.tobytes(), sampled.tobytes())),
     )
 
