@@ -146,20 +146,21 @@ class PrioritizedReplayBuffer:
         given = row_of_priorities(priorities, len(wanted))
         if not len(wanted):
             return Update(applied=0, stale=0)
-        slots, given, num_stale, highest = self._memory.look_up(wanted, given, self.eps)
-        update = Update(applied=len(wanted) - num_stale, stale=num_stale)
-        if update.stale:
+        memory = self._memory
+        slots, given, num_stale, highest = memory.look_up(wanted, given, self.eps)
+        update = Update(len(wanted) - num_stale, num_stale)
+        if num_stale:
             alive = slots >= 0
             wanted, given, slots = wanted[alive], given[alive], slots[alive]
-        position = self._memory.position
-        if update.stale or highest > position.max_priority:
+        position = memory.position
+        if num_stale or highest > position.max_priority:
             position = position._replace(
-                stale_updates=position.stale_updates + update.stale,
+                stale_updates=position.stale_updates + num_stale,
                 max_priority=max(highest, position.max_priority),
             )
         self._store.record_priorities(wanted, given, position)
-        self._memory.position = position
-        self._memory.set_priorities(slots, given, drawn=True)
+        memory.position = position
+        memory.set_priorities(slots, given, drawn=True)
         self._fold_if_long()
         return update
 

@@ -36,9 +36,10 @@ class Entry(NamedTuple):
 
     def columns(self) -> tuple[bytes, bytes, int, float, int]:
         """As in the table, the entry's number left out."""
-        ids, priorities, stale_updates, max_priority = self
-        packed = ids.astype(_ID, copy=False).tobytes(), priorities.astype(_PRIORITY, copy=False).tobytes()
-        return *packed, stale_updates, max_priority, _entry_checksum(*packed, stale_updates, max_priority)
+        ids = self.ids.astype(_ID, copy=False).tobytes()
+        priorities = self.priorities.astype(_PRIORITY, copy=False).tobytes()
+        crc = _entry_checksum(ids, priorities, self.stale_updates, self.max_priority)
+        return ids, priorities, self.stale_updates, self.max_priority, crc
 
 
 class Snapshot(NamedTuple):

@@ -83,6 +83,8 @@ class Memory:
         self._ids[:] = NOTHING
         self._versions = np.zeros(num_slots, dtype=np.int64)
         self._unshown = np.zeros(num_slots, dtype=np.bool_)  # set since the last mark
+        self._tree = self.chances.arrays
+        self._written = self._priorities, self._unshown, self._draws, *self._tree, self.chances.least
         self._victims = Victims()
         keys: dict[str, Keys] = {
             "oldest": self._ids,
@@ -106,7 +108,7 @@ class Memory:
         """
         if self._kernels is not None:
             ids, drawn, multiples, records, starts = self._kernels.sample(
-                *self.chances.arrays, self._ids, *self._arena.arrays, points, stratified, least or 0.0
+                *self._tree, self._ids, *self._arena.arrays, points, stratified, least or 0.0
             )
             return Drawn(ids, drawn, multiples, Experiences(records, starts))
         total, num = self.chances.total, len(points)
@@ -119,9 +121,11 @@ class Memory:
     def look_up(self, ids: Int64, priorities: Float64, eps: float) -> Found:  # [B], [B]
         """The slots of these ids, for these priorities; ReplayError when one is out of range."""
         if self._kernels is not None:
-            *_, fits = found = self._kernels.look_up(self._ids, ids, priorities, eps, HIGHEST)
+            slots, given, num_stale, highest, fits = self._kernels.look_up(
+                self._ids, ids, priorities, eps, HIGHEST
+            )
             if fits:
-                return Found(*found[:-1])
+                return Found(slots, given, num_stale, highest)
         given = checked_priorities(priorities, eps)
         slots = ids % len(self._ids)
         is_live = (self._ids[slots] == ids) & (ids >= 0)
@@ -227,9 +231,7 @@ class Memory:
                 np.add.at(self._draws, slots, np.uint32(1))  # of its own type: ten times as fast
             self.chances.set(slots, chances)
         else:
-            items = self._priorities, self._unshown, self._draws
-            tree, least = self.chances.arrays, self.chances.least
-            self._kernels.set_priorities(*items, *tree, least, slots, priorities, chances, drawn)
+            self._kernels.set_priorities(*self._written, slots, priorities, chances, drawn)
         self.num_journaled += len(slots)
         if self._keys is self._priorities:
             self._victims.note(self._priorities[slots], self._ids[slots])
