@@ -344,6 +344,10 @@ def test_a_childs_context_finds_its_parents_context_and_sample() -> None:
     assert child.cached_prefix == 30  # 20 of the parent's context and 10 of its sample
     assert engine.figures().prefilled_tokens == 20 + 2
     check(llama(), Request(context, 10, 1), child.samples[0])
+    before = engine.figures()
+    ask(engine, Request(parent.context, 10, 0, Header((1, 2, 3)), rating=RATING))
+    # The header and the first draws are known; the header's last token is fed for what comes after it.
+    assert engine.figures().since(before).found_tokens == 2
 
 
 @pytest.mark.parametrize("slots", [2, 64])

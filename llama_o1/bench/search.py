@@ -6,8 +6,10 @@ allowances, hence the same tokens (float32), and the same slots. The replay neve
 its queue to the end and builds no tree, writes no prompt, reads no text: the rate of tokens it makes per
 CPU second is what the engine can do with this work. A search finds nearly every context in the prefix
 cache; submitted all at once a child may come before its parent was written, so the contexts are put into
-the replay's cache before the clock starts. What the search loses is its own CPU time, and slots that
-stood empty while the last trees ended. One search goes before, uncounted, so that memory was written once.
+the replay's cache before the clock starts. They hold the headers of their parents' thoughts, too, which the
+replay therefore finds and the search computed: a token that was found was not made and does not count, in
+neither. What the search loses is its own CPU time, contexts that it computes, and slots that stood empty
+while the last trees ended. One search goes before, uncounted, so that memory was written once.
 
 `nodes_vs_batch1` compares nodes per CPU second with loop.py, which grows the first of the same problems
 under the same settings. `overhead_us` is a simulation's own time in tree/, without a model.
@@ -129,7 +131,7 @@ class Runs:
         self.figures.clear()
 
     def search(self, repeat: int) -> Spent:
-        """A search of all problems, the cache empty; `units` are tokens, sampled and forced."""
+        """A search of all problems, the cache empty; `units` are tokens that it made, sampled and forced."""
         engine = Recorder(self._engine)
         engine.load(None, 0)
         before = engine.figures()
@@ -146,7 +148,7 @@ class Runs:
                 seed=self._seed(repeat),
                 on_tree=lambda index, tree: None,
             )
-            return engine.figures().since(before).tokens
+            return _made(engine.figures().since(before))
 
         spent = timed(work)
         self._requests = engine.requests
@@ -160,7 +162,7 @@ class Runs:
         engine.load(None, 0)
         self._submit_all(engine, _longest_contexts(requests))
         before = engine.figures()
-        spent = timed(lambda: self._submit_all(engine, requests) - before.tokens)
+        spent = timed(lambda: _made(self._submit_all(engine, requests).since(before)))
         self.replayed.append(engine.figures().since(before))
         return spent
 
@@ -193,13 +195,18 @@ class Runs:
     def _seed(self, repeat: int) -> str:
         return f"bench/{self._settings.seed}/{repeat}"
 
-    def _submit_all(self, engine: Engine, requests: list[Request]) -> int:
+    def _submit_all(self, engine: Engine, requests: list[Request]) -> EngineFigures:
         for key, request in enumerate(requests):
             engine.submit(key, request)
         left = len(requests)
         while left:
             left -= len(engine.poll())
-        return engine.figures().tokens
+        return engine.figures()
+
+
+def _made(figures: EngineFigures) -> int:
+    """Tokens of samples that were computed."""
+    return figures.tokens - figures.found_tokens
 
 
 def _longest_contexts(requests: list[Request]) -> list[Request]:
@@ -241,6 +248,8 @@ def _figures(measured: Measured, runs: Runs, overhead: float) -> dict[str, float
         "replay_occupancy": replayed.occupancy,
         "cached_share": figures.cache_hit,
         "replay_cached_share": replayed.cache_hit,
+        "found_share": figures.found_tokens / figures.tokens,
+        "replay_found_share": replayed.found_tokens / replayed.tokens,
         "same_tokens": float(figures.tokens == replayed.tokens),
         "forced_share": figures.forced_tokens / figures.tokens,
         "tokens_per_node": figures.tokens / _count(runs.trees[-1]),

@@ -79,11 +79,13 @@ class Plan:
         # Blocks with one prefix are neighbours, so that they are one slice. The order else is that of the
         # feeds, because a matrix product may differ in its last bits by where a row stands in it.
         first: dict[int, int] = {}
-        several = [i for i, feed in enumerate(feeds) if _news(feed)]
-        for i in several:
-            first.setdefault(feeds[i].prefix, i)
-        for row in sorted(several, key=lambda i: (_news(feeds[i]) < FEW, first[feeds[i].prefix])):
-            feed, here, count = feeds[row], len(self.flat), _news(feeds[row])
+        lengths = [len(feed.tokens) for feed in feeds]
+        news = [length - feed.start - 1 for length, feed in zip(lengths, feeds, strict=True)]  # but the last
+        several = [row for row, count in enumerate(news) if count]
+        for row in several:
+            first.setdefault(feeds[row].prefix, row)
+        for row in sorted(several, key=lambda i: (news[i] < FEW, first[feeds[i].prefix])):
+            feed, here, count = feeds[row], len(self.flat), news[row]
             if count < FEW:
                 few += range(here, here + count)
             else:
@@ -93,7 +95,7 @@ class Plan:
             rows += [row] * count
         self._ends = len(self.flat)  # the last tokens of rows stand from here on
         self.flat += [feed.tokens[-1] for feed in feeds]
-        self.positions = np.array([*positions, *(len(feed.tokens) - 1 for feed in feeds)])
+        self.positions = np.array([*positions, *lengths]) - (np.arange(len(self.flat)) >= self._ends)
         self._rows = np.array([*rows, *range(len(feeds))])
         self._bounds = np.array([0, *accumulate([len(feed.past) for feed in feeds])])
         numbers = chain.from_iterable(chain.from_iterable([feed.past for feed in feeds]))
@@ -244,11 +246,6 @@ class Plan:
                 queries[block.tokens][None], keys[whole][None], values[whole][None], mask, scaling, softcap
             )
             output[block.tokens] = part[0]
-
-
-def _news(feed: Feed) -> int:
-    """New tokens of a row but the last one."""
-    return len(feed.tokens) - feed.start - 1
 
 
 def _prefixes(blocks: list[_Block], device: torch.device) -> list[_Prefix]:

@@ -42,7 +42,7 @@ class _Seat:
     above: list[Range] | tuple[()] = ()  # where they lie
     own: list[Range] | tuple[()] = ()
     past: list[Range] | None = None  # both; None: they have changed
-    room: int = 0  # positions in `own`
+    end: int = 0  # tokens that have positions in both
 
 
 class Batch:
@@ -147,8 +147,8 @@ class Batch:
             left = row.request.max_tokens - len(row.ids)
             if self._gathers and left >= _WORTH_A_MOVE:
                 seat.own = self._cache.gather(seat.prefix, _MOVED, _ROOM)
-                seat.room = _ROOM if seat.own else 0
             seat.above = seat.prefix.path()
+            seat.end = seat.base + (_ROOM if seat.own else 0)
             row.fed = seat.base
             row.cached = min(row.fed, len(row.request.context))
 
@@ -157,19 +157,18 @@ class Batch:
         row = seat.row
         if self._memory is None:
             return Feed(row.tokens, row.fed, [])
-        wanted = len(row.tokens) - seat.base - seat.room
-        if wanted > 0:
+        if len(row.tokens) > seat.end:
             left = len(row.request.context) + row.request.max_tokens - len(row.tokens)
-            taken = self._memory.take(wanted, min(left, _ROOM), self._end(seat))
+            taken = self._memory.take(len(row.tokens) - seat.end, min(left, _ROOM), self._after(seat))
             seat.own = joined((*seat.own, *taken))
-            seat.room += sum(end - start for start, end in taken)
+            seat.end += sum(end - start for start, end in taken)
             seat.past = None
         if seat.past is None:
             seat.past = joined((*seat.above, *seat.own))
         alone = row.fed > seat.base or seat.prefix is None
         return Feed(row.tokens, row.fed, seat.past, id(row if alone else seat.prefix))
 
-    def _end(self, seat: _Seat) -> int:
+    def _after(self, seat: _Seat) -> int:
         """Where a row's positions could go on in one piece; -1: it has none."""
         last = seat.own or (seat.prefix.ranges if seat.prefix is not None else ())
         return last[-1][1] if last else -1
@@ -182,7 +181,6 @@ class Batch:
         given, own = cut(seat.own, end - seat.base)
         seat.prefix = self._cache.extend(seat.prefix, seat.row.tokens[seat.base : end], given)
         seat.above, seat.own, seat.past = seat.prefix.path(), own, None
-        seat.room -= end - seat.base
         seat.base = end
 
 

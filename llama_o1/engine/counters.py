@@ -16,6 +16,7 @@ class Counters:
     forced_tokens: int = 0
     prefilled_tokens: int = 0
     cached_tokens: int = 0
+    found_tokens: int = 0
     steps: int = 0
     slot_steps: int = 0
 
@@ -24,10 +25,11 @@ class Counters:
         self.steps += 1
         self.slot_steps += rows
 
-    def add_context(self, cached: int, prefilled: int) -> None:
-        """Count the context of one sample."""
+    def add_context(self, cached: int, prefilled: int, found: int = 0) -> None:
+        """Count the context of one sample, and what of its beginning was found."""
         self.cached_tokens += cached
         self.prefilled_tokens += prefilled
+        self.found_tokens += found
 
     def add_sample(self, row: Row) -> None:
         """Count the tokens of a finished sample."""
@@ -42,6 +44,7 @@ class Counters:
             forced_tokens=self.forced_tokens,
             prefilled_tokens=self.prefilled_tokens,
             cached_tokens=self.cached_tokens,
+            found_tokens=self.found_tokens,
             steps=self.steps,
             slot_steps=self.slot_steps,
             slots=slots,

@@ -126,7 +126,8 @@ class LocalEngine:
     def _step(self) -> None:
         """Admit, feed, draw: one forward pass."""
         for row in self._batch.admit(self._queue.waiting):
-            self._queue.counters.add_context(row.cached, len(row.request.context) - row.cached)
+            prefilled = len(row.request.context) - row.cached
+            self._queue.counters.add_context(row.cached, prefilled, row.fed - row.cached)
         rows = self._batch.rows
         logits, ratings = self._read()
         self._queue.counters.add_step(len(rows))

@@ -130,6 +130,7 @@ class EngineFigures:
     slots: int  # rows the engine can hold at once
     running: int = 0  # rows that are in a slot now
     waiting: int = 0  # rows that are queued now
+    found_tokens: int = 0  # forced tokens at the beginning of samples that needed no forward pass either
 
     @property
     def tokens(self) -> int:
@@ -154,6 +155,7 @@ class EngineFigures:
             "forced_tokens",
             "prefilled_tokens",
             "cached_tokens",
+            "found_tokens",
             "steps",
             "slot_steps",
         )

@@ -93,7 +93,12 @@ class Row:
         self, token: int, logprob: float, entropy: float = _NAN, varentropy: float = _NAN
     ) -> None:
         """Append a sampled token with its statistics."""
-        self._append(token, True, logprob, entropy, varentropy)
+        self.ids.append(token)
+        self.tokens.append(token)
+        self.sampled.append(True)
+        self.logprobs.append(logprob)
+        self.entropy.append(entropy)
+        self.varentropy.append(varentropy)
         if self.free:
             self.free = 0 if token in self.wakes else self.free - 1
 
@@ -124,16 +129,12 @@ class Row:
         if not step.ids:
             raise EngineError("a program forced no tokens; let it answer Draw or Halt instead")
         check_ids(step.ids, self.vocab_size, "a forced token")
-        for token in step.ids[:room]:
-            self._append(token, False, _NAN, _NAN, _NAN)
-
-    def _append(self, token: int, sampled: bool, logprob: float, entropy: float, varentropy: float) -> None:
-        self.ids.append(token)
-        self.tokens.append(token)
-        self.sampled.append(sampled)
-        self.logprobs.append(logprob)
-        self.entropy.append(entropy)
-        self.varentropy.append(varentropy)
+        forced = step.ids[:room]
+        self.ids += forced
+        self.tokens += forced
+        self.sampled += [False] * len(forced)
+        for numbers in (self.logprobs, self.entropy, self.varentropy):
+            numbers += [_NAN] * len(forced)
 
 
 def check_ids(ids: tuple[int, ...], vocab_size: int, what: str) -> None:
