@@ -115,6 +115,9 @@ class TeachSettings:
     """Of a value one thought later, for GAE."""
     trace: float = 0.95
     """Lambda of GAE."""
+    grades: Literal["during", "after"] = "during"
+    """A search goes where grades are good (`during`), or sees none, as at inference, and its tree is graded
+    when it is over (`after`): values are then learned on what a search that trusts them looks at."""
     by_deviation: bool = False
     """Divide the advantages of `group` by the standard deviation of the grades, as GRPO does."""
     skip_zero: bool = False

@@ -25,9 +25,10 @@ from llama_o1.learn.shelf import latest_checkpoint, prune_checkpoints, recover_c
 from llama_o1.learn.trainer import Learner
 from llama_o1.learnable import check_learnable
 from llama_o1.learning import Played, keep_stopped, learn, tree_by_tree
-from llama_o1.measure.evaluate import graded
+from llama_o1.measure.evaluate import graded, ungraded
 from llama_o1.measure.summary import summarise
 from llama_o1.play.collect import collect
+from llama_o1.play.judge import grade
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.reward import budget_figures, budget_row, rewards
 from llama_o1.play.selfplay import fitted, play_figures, record_transitions, search_all, tree_row
@@ -200,9 +201,11 @@ class Run:
             searches.set_postfix(rates.shown, refresh=False)
             searches.update()
 
+        late = config.teach.grades == "after"
+        judge = ungraded if late else graded
         trees = search_all(
             self.system.engine,
-            [(f"{i:04d}", problem.question, graded(problem)) for i, problem in enumerate(problems)],
+            [(f"{i:04d}", problem.question, judge(problem)) for i, problem in enumerate(problems)],
             self.expander,
             self._play_settings(),
             self.progress.transitions,
@@ -213,7 +216,9 @@ class Run:
         )
         searches.close()
         numbers, line = rates.numbers, rates.line
-        for tree in trees:
+        for problem, tree in zip(problems, trees, strict=True):
+            if late:
+                grade(tree, graded(problem))
             record_transitions(tree, self.progress.transitions)
         self._remember(problems, trees, budgets)
         figures = play_figures(trees) | budget_figures(trees, budgets, config.thoughts)

@@ -90,7 +90,8 @@ def grow(codec, writer):
     """Trees of some questions, grown over a fake engine: the writer's thoughts unless another is given."""
     from llama_o1.engine.fake import FakeEngine
     from llama_o1.play.drive import Job, drive
-    from llama_o1.play.expand import Expander, Grade, ThoughtSettings
+    from llama_o1.play.expand import Expander, ThoughtSettings
+    from llama_o1.play.judge import Grade
     from llama_o1.play.methods import MethodSettings, action_draw, start
     from llama_o1.play.selfplay import fitted
     from tree.actions import Transitions

@@ -11,7 +11,8 @@ from llama_o1.format.marks import MarkSettings
 from llama_o1.format.tokens import special_ids
 from llama_o1.learn.nano import nano_tokenizer
 from llama_o1.play.drive import Job, drive
-from llama_o1.play.expand import Expander, Grade, ThoughtSettings, trail_of
+from llama_o1.play.expand import Expander, ThoughtSettings, trail_of
+from llama_o1.play.judge import Grade
 from llama_o1.play.methods import MethodSettings, action_draw, start
 from tree.actions import MetaAction, Transitions
 from tree.search import SearchSettings

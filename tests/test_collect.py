@@ -3,7 +3,8 @@ import pytest
 
 from llama_o1.engine.fake import FakeEngine
 from llama_o1.play.collect import collect
-from llama_o1.play.expand import Expander, Grade, ThoughtSettings, trail_of
+from llama_o1.play.expand import Expander, ThoughtSettings, trail_of
+from llama_o1.play.judge import Grade
 from llama_o1.play.methods import MethodSettings
 from tree.search import SearchSettings
 from tree.targets import targets

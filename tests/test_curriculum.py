@@ -8,7 +8,8 @@ import pytest
 from llama_o1.engine.fake import FakeEngine
 from llama_o1.errors import ConfigError
 from llama_o1.play.curriculum import CurriculumSettings
-from llama_o1.play.expand import Expander, Grade, ThoughtSettings, trail_of
+from llama_o1.play.expand import Expander, ThoughtSettings, trail_of
+from llama_o1.play.judge import Grade
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.selfplay import search_all
 from tree.actions import Transitions

@@ -6,7 +6,8 @@ from llama_o1.engine.fake import FakeEngine
 from llama_o1.errors import EngineError
 from llama_o1.format.thoughts import Rating, parse
 from llama_o1.play.drive import TREES_PER_SLOT, Job, drive
-from llama_o1.play.expand import Expander, Grade, ThoughtSettings, trail_of
+from llama_o1.play.expand import Expander, ThoughtSettings, trail_of
+from llama_o1.play.judge import Grade
 from llama_o1.play.methods import MethodSettings, action_draw, start
 from tree.actions import MetaAction, Transitions
 from tree.record import to_row

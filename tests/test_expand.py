@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from llama_o1.engine.fake import FakeEngine
 from llama_o1.errors import ConfigError, ProblemError
 from llama_o1.format.encode import Codec
-from llama_o1.play.expand import Expander, Grade, ThoughtSettings, trail_of
+from llama_o1.play.expand import Expander, ThoughtSettings, trail_of
+from llama_o1.play.judge import Grade
 from tree.actions import MetaAction
 from tree.node import Ask, Failed
 

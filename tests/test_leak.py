@@ -8,6 +8,7 @@ from llama_o1.loop import tree_row
 from llama_o1.measure.evaluate import graded, ungraded
 from llama_o1.play.collect import collect
 from llama_o1.play.expand import ThoughtSettings
+from llama_o1.play.judge import Grade, grade
 from llama_o1.play.methods import MethodSettings
 from llama_o1.tasks.problem import Problem, WorkedStep
 from tree.actions import MetaAction
@@ -73,6 +74,22 @@ def test_an_evaluation_tells_no_grade(grow, engine):
     method = MethodSettings(budget_tokens=2000, tree=SearchSettings(simulations=30))
     (tree,) = grow([PROBLEM.question], THOUGHTS, method, engine, ungraded(PROBLEM))
     assert {node.outcome for node in tree.nodes} == {None}
+
+
+def test_a_tree_graded_when_it_is_over_has_the_grades_it_would_have_got(grow):
+    def judge(text):
+        return Grade(text or None, float(len(text) % 2))
+
+    method = MethodSettings(budget_tokens=4000, stop_decided=False, tree=SearchSettings(simulations=200))
+    (tree,) = grow(["2 + 3?"], THOUGHTS, method, judge=judge)
+    given = [node.outcome for node in tree.nodes]
+    kinds = {str(node.action) for node in tree.nodes if node.outcome is not None}
+    assert {"conclude"} < kinds  # some astray as well
+    assert None in given
+    for node in tree.nodes:
+        node.outcome = None
+    grade(tree, judge)
+    assert [node.outcome for node in tree.nodes] == given
 
 
 def test_a_grader_names_the_declared_answer_only():

@@ -20,7 +20,8 @@ from llama_o1.config import (
 from llama_o1.errors import ConfigError
 from llama_o1.faults import on_reach
 from llama_o1.learn.settings import LearnerSettings
-from llama_o1.play.expand import Grade, ThoughtSettings
+from llama_o1.play.expand import ThoughtSettings
+from llama_o1.play.judge import Grade
 from llama_o1.play.methods import MethodSettings
 from llama_o1.sft_config import SftConfig
 from llama_o1.tasks.mixture import ProblemSet

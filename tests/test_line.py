@@ -10,7 +10,8 @@ from llama_o1.errors import ConfigError, ProblemError
 from llama_o1.format.budget import BudgetPlan, budget_words
 from llama_o1.format.line import LineSettings
 from llama_o1.play.collect import collect
-from llama_o1.play.expand import Grade, ThoughtSettings, trail_of
+from llama_o1.play.expand import ThoughtSettings, trail_of
+from llama_o1.play.judge import Grade
 from llama_o1.play.line import LineWriter
 from llama_o1.play.methods import WEIGHTINGS, MethodSettings
 from llama_o1.play.pieces import tree_pieces

@@ -7,7 +7,8 @@ from llama_o1.engine.fake import FakeEngine
 from llama_o1.errors import ConfigError
 from llama_o1.format.compare import comparison
 from llama_o1.format.line import LineSettings
-from llama_o1.play.expand import Expander, Grade, ThoughtSettings
+from llama_o1.play.expand import Expander, ThoughtSettings
+from llama_o1.play.judge import Grade
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.pairwise import Comparing
 from tree.actions import MetaAction

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from llama_o1.engine.fake import FakeEngine
 from llama_o1.errors import ConfigError
 from llama_o1.play.collect import collect
-from llama_o1.play.expand import Grade, ThoughtSettings, Trail, trail_of
+from llama_o1.play.expand import ThoughtSettings, Trail, trail_of
+from llama_o1.play.judge import Grade
 from llama_o1.play.lessons import with_lessons
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.reward import RewardSettings, budget_figures, budget_row, length_reward, rewards
@@ -173,7 +174,8 @@ def test_a_saved_tree_teaches_what_it_taught_in_the_run(grow, codec, writer):
     experiences = collect(tree, problem="p", name="t", rewards=worth, **TEACH)
     row = tree_row(tree) | budget_row(tree, 61, worth)
     shown = with_lessons(row, by_deviation=False, **TEACH)["nodes"][1:]
-    assert [node["advantage"] for node in shown] == pytest.approx([e.advantage for e in experiences])
+    for name in ("advantage", "value_target"):
+        assert [node[name] for node in shown] == pytest.approx([getattr(e, name) for e in experiences])
     assert row["path_budget"] == 61
 
 

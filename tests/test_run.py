@@ -167,6 +167,20 @@ def test_a_killed_run_resumes_to_the_same_bytes(finished, config, tmp_path, mome
     assert weights(folder / "checkpoints" / last) == weights(finished[0] / "checkpoints" / last)
 
 
+def test_a_search_that_is_graded_afterwards_does_not_go_by_grades(finished, config, tmp_path):
+    # at the end of a line the mean of what was backed up is the value, and the grade is there all the same
+    for folder, when in ((finished[0], "during"), (tmp_path / "run", "after")):
+        if when == "after":
+            teach = replace(config.teach, grades="after")
+            train(replace(config, iterations=1, teach=teach, run_dir=str(folder)))
+        rows = [json.loads(row) for row in trees(folder, 1).splitlines()]
+        ends = [node for row in rows for node in row["nodes"] if node["outcome"] is not None]
+        assert len(ends) > 3
+        backed_up = "value" if when == "after" else "outcome"
+        assert [node["q"] for node in ends] == pytest.approx([node[backed_up] for node in ends])
+        assert any(node["value"] != node["outcome"] for node in ends)
+
+
 def test_the_settings_of_the_replay_buffer_reach_it(config, tmp_path):
     told = ReplaySettings(
         capacity=7, alpha=0.5, max_lag=3, eviction="lowest_priority", draws="independent", normalise="buffer"

@@ -10,7 +10,8 @@ from test_drive import QUESTIONS, THOUGHTS, Wrapped
 
 from llama_o1.engine.fake import FakeEngine
 from llama_o1.errors import ConfigError, EngineError, ProblemError
-from llama_o1.play.expand import Expander, Grade, ThoughtSettings
+from llama_o1.play.expand import Expander, ThoughtSettings
+from llama_o1.play.judge import Grade
 from llama_o1.play.methods import WEIGHTINGS, MethodSettings
 from llama_o1.play.purse import Purse, Share
 from llama_o1.play.selfplay import play_figures, search_all, tree_row

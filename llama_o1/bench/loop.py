@@ -17,7 +17,8 @@ from transformers import GenerationConfig
 
 from llama_o1.engine.draw import rating_value
 from llama_o1.engine.protocol import Reply, Sample
-from llama_o1.play.expand import Expander, Judge, trail_of
+from llama_o1.play.expand import Expander, trail_of
+from llama_o1.play.judge import Judge
 from llama_o1.threads import torch_threads
 from tree.actions import MetaAction
 from tree.interleave import Search

@@ -13,7 +13,8 @@ from itertools import islice
 from llama_o1.engine.protocol import Engine
 from llama_o1.measure.intervals import Interval, wilson
 from llama_o1.measure.values import Rated, rated
-from llama_o1.play.expand import Expander, Grade, Judge
+from llama_o1.play.expand import Expander
+from llama_o1.play.judge import Grade, Judge
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.selfplay import search_all
 from llama_o1.tasks.problem import Problem

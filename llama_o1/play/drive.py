@@ -9,7 +9,7 @@ from typing import cast
 
 from llama_o1.engine.protocol import Engine, Reply
 from llama_o1.errors import EngineError
-from llama_o1.play.expand import Judge
+from llama_o1.play.judge import Judge
 from llama_o1.play.writer import Writer
 from tree.interleave import Answer, Search
 from tree.node import Ask, Tree

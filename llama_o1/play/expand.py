@@ -5,10 +5,9 @@ The gold answer is not here: a judge that was closed over it says what a conclus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from math import inf, isfinite
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,24 +17,15 @@ from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
 from llama_o1.format.line import LineSettings
 from llama_o1.format.marks import MarkSettings
+from llama_o1.play.judge import Grade, Judge, strays
 from llama_o1.play.program import Calculator, ThoughtProgram
-from tree.actions import MetaAction, allowed
+from tree.actions import MetaAction
 from tree.budget import Limits
 from tree.node import Ask, Failed, Told, Tree
 
 RATING_TOKENS = 2  # the rating and its end, appended when the value is known
 NO_VALUE = 0.5  # of a thought whose value is not read
 LEAST_THOUGHT = 2  # a token and `<end_of_thought>`
-
-
-class Grade(NamedTuple):
-    """What a judge says of a concluding text."""
-
-    answer: str | None  # canonical declared answer; None: none was declared
-    outcome: float | None  # 1 right, 0 wrong; None: nobody may know
-
-
-Judge = Callable[[str], Grade]
 
 
 @dataclass(frozen=True)
@@ -220,7 +210,7 @@ class Expander:
         spent = trail.spent if concludes else trail.spent + program.text_tokens(ids)
         shown = sample.value if self.settings.show_ratings else None
         context = (*trail.context, *ids, *self.codec.rating(shown))
-        astray = not concludes and action not in allowed(parent.action, thinking_left=parent.thinking_left)
+        astray = strays(action, parent)
         grade = judge("" if astray else text) if concludes or astray else Grade(None, None)
         sampled = sample.sampled
         thinking_left = self._thinking_left(len(context), spent)

@@ -23,7 +23,8 @@ from llama_o1.errors import ConfigError, EngineError, ProblemError
 from llama_o1.format.budget import BudgetPlan
 from llama_o1.format.encode import Codec
 from llama_o1.format.line import answer_ids, prompt_ids
-from llama_o1.play.expand import Grade, Judge, ThoughtSettings, Trail, mean, trail_of
+from llama_o1.play.expand import ThoughtSettings, Trail, mean, trail_of
+from llama_o1.play.judge import Grade, Judge
 from llama_o1.play.program import Calculator
 from llama_o1.play.segment import Ending, SegmentProgram
 from tree.actions import MetaAction

@@ -5,7 +5,8 @@ from __future__ import annotations
 from llama_o1.engine.protocol import Reply, Request
 from llama_o1.errors import ConfigError
 from llama_o1.format.compare import SEPARATOR, comparison
-from llama_o1.play.expand import Expander, Judge
+from llama_o1.play.expand import Expander
+from llama_o1.play.judge import Judge
 from llama_o1.play.writer import Writer
 from tree.budget import Limits
 from tree.node import Ask, Failed, Node, Told, Tree

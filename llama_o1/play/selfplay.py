@@ -14,7 +14,8 @@ import numpy as np
 
 from llama_o1.engine.protocol import Engine
 from llama_o1.play.drive import Job, drive
-from llama_o1.play.expand import Expander, Judge
+from llama_o1.play.expand import Expander
+from llama_o1.play.judge import Judge
 from llama_o1.play.line import LineWriter
 from llama_o1.play.methods import MethodSettings, action_draw, start
 from llama_o1.play.pairwise import Comparing

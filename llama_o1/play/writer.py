@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from llama_o1.engine.protocol import Reply, Request
-from llama_o1.play.expand import Judge
+from llama_o1.play.judge import Judge
 from tree.budget import Limits
 from tree.node import Ask, Failed, Told, Tree
 
