@@ -133,7 +133,7 @@ class EngineBench:
 class SearchBench:
     """`bench search`. Lengths are tokens."""
 
-    repeats: int = 3
+    repeats: int = 5
     """Times each system is measured, in turn; a ratio is the median of the pairwise ones."""
     threads: int = 1
     """CPU threads of every system."""

@@ -5,9 +5,11 @@ Shared by the engines that work token by token. Must not know tensors.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
-from llama_o1.engine.protocol import Draw, FarSighted, Force, Halt, Request, Sample, Span, StopReason
+from llama_o1.engine.protocol import Draw, Force, Halt, Request, Sample, Span, StopReason
 from llama_o1.errors import EngineError
 
 _NAN = float("nan")
@@ -19,7 +21,7 @@ class Row:
     __slots__ = (
         "cached",
         "entropy",
-        "far_sighted",
+        "far_sight",
         "fed",
         "free",
         "ids",
@@ -48,8 +50,8 @@ class Row:
         self.logprobs: list[float] = []
         self.entropy: list[float] = []
         self.varentropy: list[float] = []
-        # Asked once: to look at a protocol costs as much as a program does.
-        self.far_sighted = request.program if isinstance(request.program, FarSighted) else None
+        # Of a `FarSighted` program; by name, because to look at a protocol costs as much as a program does.
+        self.far_sight: Callable[[Sequence[int]], Span] | None = getattr(request.program, "ahead", None)
         self.free = 0  # draws until the program wants to be asked again
         self.wakes: frozenset[int] = frozenset()  # or at once after one of these
         self.value: float | None = None
@@ -117,8 +119,8 @@ class Row:
 
     def _look_ahead(self, room: int) -> None:
         """Note how far the program lets the policy run, if it can tell."""
-        if self.far_sighted is not None:
-            draws, wakes = self.far_sighted.ahead(self.ids)
+        if self.far_sight is not None:
+            draws, wakes = self.far_sight(self.ids)
             self.free = min(draws, room)
             self.wakes = wakes | self.request.stop if self.request.stop else wakes
 

@@ -197,7 +197,8 @@ class Expander:
             return failed
         sample, trail, parent = reply.samples[0], trail_of(tree, ask.parent), tree.nodes[ask.parent]
         assert sample.value is not None, "a reply without a value has failed"
-        logprob = mean(sample.logprobs, sample.sampled) or 0.0
+        drawn = np.flatnonzero(sample.sampled)
+        logprob = mean(sample.logprobs, drawn) or 0.0
         if not 0 <= sample.value <= 1 or not isfinite(logprob):
             return Failed(len(sample.ids), f"its value is {sample.value}, its mean log-prob {logprob}")
         program = self._program(parent.local_id, ask, trail.spent)
@@ -212,7 +213,6 @@ class Expander:
         context = (*trail.context, *ids, *self.codec.rating(shown))
         astray = strays(action, parent)
         grade = judge("" if astray else text) if concludes or astray else Grade(None, None)
-        sampled = sample.sampled
         thinking_left = self._thinking_left(len(context), spent)
         ends = concludes and not (self._revises and thinking_left)
         temperature = 0.0 if ask.likeliest else self.settings.temperature
@@ -226,9 +226,9 @@ class Expander:
             terminal=ends or astray or len(context) + self._conclusion > self.max_context,
             answer=grade.answer,
             outcome=grade.outcome,
-            entropy=mean(sample.entropy, sampled),
-            varentropy=mean(sample.varentropy, sampled),
-            sampled=int(sampled.sum()),
+            entropy=mean(sample.entropy, drawn),
+            varentropy=mean(sample.varentropy, drawn),
+            sampled=len(drawn),
             payload=Trail(context, spent, len(trail.context), sample, reply.version, temperature),
         )
 
@@ -284,6 +284,6 @@ def _failed(ask: Ask, reply: Reply) -> Failed | None:
 
 
 def mean(values: np.ndarray | None, sampled: np.ndarray) -> float | None:
-    """Mean over the sampled tokens; None where there are none or the engine gives no such figure."""
+    """Mean over the sampled tokens, a mask or their places; None where there are none or no such figure."""
     drawn = () if values is None else values[sampled]
     return float(np.add.reduce(drawn) / len(drawn)) if len(drawn) else None
