@@ -10,9 +10,10 @@ Harder than it looks: ours writes to disk in every cycle, moves a fifth more byt
 stale ids.
 Easier than it looks: cpprb's batch holds its columns as arrays, one for all items, ours one block of records;
 records here are equally long and priorities come from one draw of a log-normal, so that no item is drawn
-every time; what filling ours left to be written is on the disk before the clock starts; the batch is let go
-before the next one, so that its memory is used again, by all three; and the thread that copies ours from
-the log into the database works beside the cycles, which its time is not part of.
+every time; as many items as there are have been drawn from each before the clock starts, as in a run that has
+gone on for a while, and what filling ours left to be written is on the disk; the batch is let go before the
+next one, so that its memory is used again, by all three; and the thread that copies ours from the log into
+the database works beside the cycles, which its time is not part of.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class _Bench:
         with bar(num_cycles, "bench replay", "cycle") as progress, self._open("full") as ours:
             self._fill(ours)
             systems = {OURS: self._cycle_of(ours)} | self._others()
-            os.sync()
+            self._warm(systems)
             measured = [self._measure(batch, systems, progress.update) for batch in BATCHES]
             self._unpack(ours)
             self._append(ours, "append_full_nodes_per_s", settings.append // 4)
@@ -128,6 +129,14 @@ class _Bench:
             other.update_priorities(batch["indexes"], self._priorities[:batch_size])
 
         return {CPPRB: cycle, FLOOR: floor}
+
+    def _warm(self, systems: dict[str, Cycle]) -> None:
+        """Go through the memory of all: what lay idle while the others were filled is slow to come back."""
+        for cycle in systems.values():
+            for _ in range(self._settings.entries // BATCHES[-1]):
+                self._new_numbers(BATCHES[-1])
+                cycle(BATCHES[-1])
+        os.sync()
 
     def _measure(self, batch_size: int, systems: dict[str, Cycle], done: Callable[[int], object]) -> Measured:
         """All systems in turn."""
