@@ -62,7 +62,7 @@ def test_bench_search_reports_its_ratios_and_the_replay_makes_the_same_tokens(ca
     assert found["ratios"].keys() == {"vs_engine_rate", "nodes_vs_batch1", "overhead_us"}
     assert all(isfinite(value) and value > 0 for value in found["ratios"].values())
     assert found["figures"]["same_tokens"] == 1
-    assert 0 <= found["figures"]["found_share"] < found["figures"]["replay_found_share"] < 1
+    assert 0 <= found["figures"]["found_share"] < 0.1
     assert 0 < found["figures"]["occupancy"] <= 1
     assert found["figures"]["nodes"]["search"]["units"] >= 3
 

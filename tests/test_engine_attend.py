@@ -295,6 +295,30 @@ def test_log_sum_exps_join_two_parts_into_the_whole() -> None:
     assert math.isfinite(float(sums.sum()))
 
 
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim"), [(4, 2, 16), (3, 1, 32), (4, 2, 12), (34, 17, 32)], ids=str
+)
+def test_few_tokens_attend_alike_whether_sizes_are_compiled_in_or_not(
+    heads: int, kv_heads: int, dim: int
+) -> None:
+    rng = np.random.default_rng(0)
+    query = rng.standard_normal((3, heads, dim), np.float32)
+    keys, values = rng.standard_normal((2, 20, kv_heads, dim), np.float32)
+    # The row lies at 10 to 15 and 3 to 6. Token 2 sees all of it, token 0 its positions 2 to 5.
+    few = Few(*map(np.array, ([2, 0], [0, 2], [8, 6], [0, 0], [0, 2], [[10, 15], [3, 6]])))
+    output = np.zeros_like(query)
+    attend_few(query, keys, values, few, output, 0.5, 0.0)
+    places = np.array([10, 11, 12, 13, 14, 3, 4, 5])
+    for token, seen in ((2, places), (0, places[2:6])):
+        for head in range(heads):
+            key, value = keys[seen, head // (heads // kv_heads)], values[seen, head // (heads // kv_heads)]
+            weights = np.exp(key @ query[token, head] * 0.5)
+            np.testing.assert_allclose(
+                output[token, head], weights / weights.sum() @ value, rtol=2e-5, atol=2e-6
+            )
+    assert not output[1].any()
+
+
 FRESH = """
 import hashlib, numpy as np, torch
 from llama_o1.engine.draw import draw

@@ -348,6 +348,11 @@ def test_a_childs_context_finds_its_parents_context_and_sample() -> None:
     ask(engine, Request(parent.context, 10, 0, Header((1, 2, 3)), rating=RATING))
     # The header and the first draws are known; the header's last token is fed for what comes after it.
     assert engine.figures().since(before).found_tokens == 2
+    engine.reuse_forced(False)
+    ask(engine, Request(parent.context, 10, 0, Header((1, 2, 3)), rating=RATING))
+    found = engine.figures().since(before)
+    # Both find 20 and 20 of the context, of which nothing needs to be fed for a draw.
+    assert (found.found_tokens, found.cached_tokens, found.prefilled_tokens) == (2, 40, 0)
 
 
 @pytest.mark.parametrize("slots", [2, 64])

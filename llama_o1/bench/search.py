@@ -6,10 +6,11 @@ allowances, hence the same tokens (float32), and the same slots. The replay neve
 its queue to the end and builds no tree, writes no prompt, reads no text: the rate of tokens it makes per
 CPU second is what the engine can do with this work. A search finds nearly every context in the prefix
 cache; submitted all at once a child may come before its parent was written, so the contexts are put into
-the replay's cache before the clock starts. They hold the headers of their parents' thoughts, too, which the
-replay therefore finds and the search computed: a token that was found was not made and does not count, in
-neither. What the search loses is its own CPU time, contexts that it computes, and slots that stood empty
-while the last trees ended. One search goes before, uncounted, so that memory was written once.
+the replay's cache before the clock starts. They go on with the headers of the thoughts above, which the
+search had to compute, so the replay may not take those from its cache. The few that the search finds there,
+of siblings, do not count as made. What the search loses is its own CPU time, contexts that it computes, and
+slots that stood empty while the last trees ended. One search goes before, uncounted, so that memory was
+written once.
 
 `nodes_vs_batch1` compares nodes per CPU second with loop.py, which grows the first of the same problems
 under the same settings. `overhead_us` is a simulation's own time in tree/, without a model.
@@ -162,7 +163,9 @@ class Runs:
         engine.load(None, 0)
         self._submit_all(engine, _longest_contexts(requests))
         before = engine.figures()
+        engine.reuse_forced(False)
         spent = timed(lambda: _made(self._submit_all(engine, requests).since(before)))
+        engine.reuse_forced(True)
         self.replayed.append(engine.figures().since(before))
         return spent
 
@@ -249,7 +252,6 @@ def _figures(measured: Measured, runs: Runs, overhead: float) -> dict[str, float
         "cached_share": figures.cache_hit,
         "replay_cached_share": replayed.cache_hit,
         "found_share": figures.found_tokens / figures.tokens,
-        "replay_found_share": replayed.found_tokens / replayed.tokens,
         "same_tokens": float(figures.tokens == replayed.tokens),
         "forced_share": figures.forced_tokens / figures.tokens,
         "tokens_per_node": figures.tokens / _count(runs.trees[-1]),

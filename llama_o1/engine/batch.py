@@ -61,6 +61,9 @@ class Batch:
             spare = tokens // _SPARE if self._gathers else slots * _ROOM
             self._memory.reserve(tokens + spare)
         self._seats: dict[Row, _Seat] = {}
+        self.reuses_forced = (
+            True  # what programs force at the start is looked up in the cache with the context
+        )
 
     @property
     def rows(self) -> list[Row]:
@@ -133,7 +136,7 @@ class Batch:
         """The row admitted in this step that computes what this one would; None: it leads itself."""
         if self._cache is None:
             return None
-        known = self._cache.known(row.tokens, len(row.tokens) - 1)
+        known = self._cache.known(row.tokens, self._limit(row))
         if len(row.request.context) - known <= _WORTH_WAITING:
             return None
         leader = leaders.setdefault(tuple(row.tokens[: known + _WORTH_WAITING]), row)
@@ -143,7 +146,7 @@ class Batch:
         """Give a row a place, with all that the cache knows of its beginning but the last token."""
         seat = self._seats[row] = _Seat(row)
         if self._cache is not None:
-            seat.base, seat.prefix = self._cache.pin(row.tokens, len(row.tokens) - 1)
+            seat.base, seat.prefix = self._cache.pin(row.tokens, self._limit(row))
             left = row.request.max_tokens - len(row.ids)
             if self._gathers and left >= _WORTH_A_MOVE:
                 seat.own = self._cache.gather(seat.prefix, _MOVED, _ROOM)
@@ -151,6 +154,11 @@ class Batch:
             seat.end = seat.base + (_ROOM if seat.own else 0)
             row.fed = seat.base
             row.cached = min(row.fed, len(row.request.context))
+
+    def _limit(self, row: Row) -> int:
+        """Tokens that the cache may serve: the last one is fed for what comes after it."""
+        last = len(row.tokens) - 1
+        return last if self.reuses_forced else min(last, len(row.request.context))
 
     def _feed(self, seat: _Seat) -> Feed:
         """What the row has not seen yet, with positions for it."""

@@ -117,6 +117,13 @@ class LocalEngine:
         self._check_open()
         return self._queue.counters.figures(self._slots, len(self._batch.rows), len(self._queue.waiting))
 
+    def reuse_forced(self, allowed: bool) -> None:
+        """Whether what programs force at the start may come from the prefix cache, too, as it does at first.
+
+        For benches: a request whose continuation is known then costs no less than before it was.
+        """
+        self._batch.reuses_forced = allowed
+
     def close(self) -> None:
         """Free the model and all keys and values; later calls are errors."""
         self._closed = True
