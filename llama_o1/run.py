@@ -18,6 +18,7 @@ import yaml
 from llama_o1.config import RunConfig
 from llama_o1.errors import RunError
 from llama_o1.faults import reach
+from llama_o1.sft_config import SftConfig
 
 # Settings that may differ between a run and its resumption without changing what was done so far.
 FREE_ON_RESUME = {
@@ -114,7 +115,7 @@ def check_folder(config: RunConfig) -> None:
                 f"{folder.path} already holds a run; go on with it by `--resume true` "
                 "or choose another `--run_dir`"
             )
-        check_same(folder.config, asdict(config), FREE_ON_RESUME, "--run_dir")
+        check_same(folder.config, config, FREE_ON_RESUME, "--run_dir")
     elif folder.path.exists() and any(path.name != _partly(folder.config) for path in folder.path.iterdir()):
         raise RunError(f"{folder.path} holds files but no run; choose another `--run_dir`")
     elif config.resume and not folder.path.exists():
@@ -182,16 +183,25 @@ def _partly(path: Path) -> str:
     return path.name + ".tmp"
 
 
-def check_same(file: Path, resolved: Mapping[str, Any], free: Set[str], other: str) -> None:
-    """RunError when these settings differ from those in a file, other than the free ones."""
-    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
-    now = plain(dict(resolved))
+def check_same(file: Path, config: RunConfig | SftConfig, free: Set[str], other: str) -> None:
+    """RunError when these settings differ from those in a file, other than the free ones.
+
+    A setting that the file does not name is younger than the file, and was as it is by default.
+    """
+    saved = _filled(yaml.safe_load(file.read_text(encoding="utf-8")), plain(asdict(type(config)())))
+    now = plain(asdict(config))
     differing = [key for key in now if key not in free and saved.get(key) != now[key]]
     if differing:
         raise RunError(
             f"{file.parent} was run with other settings of {', '.join(differing)}; resume with the settings "
             f"in {file}, or choose another `{other}`"
         )
+
+
+def _filled(saved: Any, defaults: Any) -> Any:
+    if not isinstance(saved, dict) or not isinstance(defaults, dict):
+        return saved
+    return defaults | {key: _filled(value, defaults.get(key)) for key, value in saved.items()}
 
 
 def plain(value: Any) -> Any:

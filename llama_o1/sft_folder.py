@@ -71,7 +71,7 @@ class SftFolder:
                 f"{self.path} holds no fine-tuning to resume; leave out `--resume true` or correct --out"
             )
         if self.config.exists():
-            check_same(self.config, asdict(config), FREE_ON_RESUME, "--out")
+            check_same(self.config, config, FREE_ON_RESUME, "--out")
         elif held:
             raise RunError(f"{self.path} holds files but no fine-tuning to resume; choose another --out")
 

@@ -21,6 +21,7 @@ from llama_o1.learn.settings import LearnerSettings
 from llama_o1.loop import Run
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
+from llama_o1.run import check_folder
 from llama_o1.tasks.mixture import ProblemSet
 from tree.search import SearchSettings
 
@@ -151,6 +152,17 @@ def test_resuming_with_other_settings_names_them(finished, config):
 
     with pytest.raises(RunError, match="seed"):
         Run(replace(config, run_dir=str(finished[0]), resume=True, seed=7))
+
+
+def test_a_run_of_before_a_setting_was_there_is_gone_on_with_by_its_default(finished, config, tmp_path):
+    older = replace(config, run_dir=str(tmp_path / "older"), resume=True)
+    saved = yaml.safe_load((finished[0] / "config.yaml").read_text())
+    del saved["teach"]["grades"], saved["trackers"]
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "config.yaml").write_text(yaml.safe_dump(saved))
+    check_folder(older)
+    with pytest.raises(RunError, match="other settings of teach;"):
+        check_folder(replace(older, teach=replace(config.teach, grades="after")))
 
 
 @pytest.mark.parametrize("moment", ["during the first iteration", "during the second iteration"])
