@@ -139,9 +139,10 @@ def test_entropy_is_that_of_the_sampling_distribution_and_zero_where_forced():
     torch.testing.assert_close(found, torch.where(batch.sampled[0], by_hand, 0.0))
 
 
-def test_micro_batches_leave_loss_gradient_and_weights_as_they_are():
+@pytest.mark.parametrize("mean", ["thought", "token"])
+def test_micro_batches_leave_loss_gradient_and_weights_as_they_are(mean):
     data, weights = experiences(9), np.linspace(0.1, 1.0, 9)
-    whole, parts = learner(), learner(max_tokens_per_forward=40)
+    whole, parts = learner(policy_mean=mean), learner(policy_mean=mean, max_tokens_per_forward=40)
     a, b = whole.step(data, weights), parts.step(data, weights)
     assert a.metrics == pytest.approx(b.metrics, rel=1e-5, abs=1e-7)
     np.testing.assert_allclose(a.values, b.values, atol=1e-6)
@@ -168,6 +169,35 @@ def test_at_the_behaviour_policy_ratio_is_one_and_the_loss_minus_the_mean_advant
     advantages = [e.advantage if e.sampled.any() else 0.0 for e in data]
     assert found.metrics["policy_loss"] == pytest.approx(-np.mean(advantages), abs=1e-6)
     assert found.metrics["clip_fraction"] == 0
+
+
+def test_a_mean_by_token_counts_every_drawn_token_alike():
+    unit, data, weights = learner(policy_mean="token", value_weight=0.0), experiences(6), np.arange(1.0, 7.0)
+    data = [replace(e, logprobs=logp) for e, logp in zip(data, unit.logprobs(data), strict=True)]
+    found = unit.step(data, weights)
+    lengths = np.array([e.sampled.sum() for e in data])
+    assert len({*lengths}) > 2
+    # At ratio 1 the loss is -A a token, and the mean by token has as much weight as the mean by thought.
+    losses = -weights * lengths * [e.advantage for e in data]
+    expected = losses.sum() / (weights @ lengths) * weights.mean()
+    assert found.metrics["loss"] == pytest.approx(expected, rel=1e-5)
+    plain = llama()
+    for weight, one in zip(weights, data, strict=True):
+        ids = torch.tensor(np.concatenate([one.context, one.ids])).long()[None]
+        logp = (plain(input_ids=ids).logits[0] / one.temperature).log_softmax(-1)[len(one.context) - 1 : -1]
+        drawn = logp[range(len(one.ids)), one.ids.tolist()][torch.from_numpy(one.sampled)]
+        (-weight * one.advantage * drawn.sum() * weights.mean() / (weights @ lengths)).backward()
+    gradient = torch.cat([p.grad.flatten() for p in plain.parameters()])
+    gradient /= max(1.0, float(gradient.norm()))  # as long as the learner lets it be
+    for p, part in zip(
+        unit.model.parameters(), gradient.split([p.numel() for p in plain.parameters()]), strict=True
+    ):
+        torch.testing.assert_close(p.grad.flatten(), part, rtol=1e-4, atol=1e-6)
+
+
+def test_without_a_drawn_token_a_mean_by_token_is_zero():
+    data = [replace(e, sampled=np.zeros_like(e.sampled), logprobs=0 * e.logprobs) for e in experiences(2)]
+    assert learner(policy_mean="token").step(data, np.ones(2)).metrics["policy_loss"] == 0
 
 
 def test_steps_move_the_value_to_its_target_and_good_tokens_up():

@@ -63,9 +63,16 @@ def node_figures(
     *,
     reference: Float[Tensor, "node own"] | None,
     proximal: Float[Tensor, "node own"] | None,
+    tokens: float | None = None,
 ) -> Figures:
-    """The figures of nodes by themselves; `reference` and `proximal`: log-probs, where settings want them."""
+    """The figures of nodes by themselves; `reference` and `proximal`: log-probs, where settings want them.
+
+    `tokens`: drawn tokens of a node of the whole batch, on average, where each token counts alike; None: each
+    node does.
+    """
     policy = _policy_loss(new.logprobs, batch, s, proximal)
+    if tokens is not None:
+        policy = policy._replace(loss=policy.loss * batch.sampled.sum(dim=1) / tokens)
     value = value_cross_entropy(new.rating, batch.value_target)
     kl = torch.zeros_like(value) if reference is None else k3_kl(new.logprobs, reference, batch.sampled)
     entropy = masked_mean(new.entropy, batch.sampled)

@@ -1,7 +1,8 @@
 """The losses, each a pure function of tensors, one number a node.
 
 Policy losses look at sampled tokens only and take the mean per node, so neither padding, nor forced
-tokens, nor a node's length changes its weight; a node without sampled tokens adds 0.
+tokens, nor a node's length changes its weight (figures.py gives the weight back where tokens shall count
+alike); a node without sampled tokens adds 0.
 Advantages come with the experiences: tree/targets.py makes them, by mode.
 Letters of a shape: node: one experience; own: its own tokens, padded.
 """

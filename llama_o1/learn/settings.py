@@ -10,6 +10,7 @@ from llama_o1.errors import ConfigError
 
 Packing = Literal["trie", "padded"]
 Objective = Literal["ppo", "imitation", "paths"]
+PolicyMean = Literal["thought", "token"]
 ValueSource = Literal["rating", "head"]
 Precision = Literal["no", "bf16"]  # no fp16: its loss scale would be one more state to resume exactly
 
@@ -58,6 +59,10 @@ class LearnerSettings:
     """Bound on how much a token with negative advantage counts (Ye et al. 2020, who take 3); null: none."""
     decoupled: bool = False
     """Clip against the weights that the iteration began with and weigh stale draws (Hilton et al. 2022)."""
+    policy_mean: PolicyMean = "thought"
+    """What counts alike in the policy loss: every thought, or every drawn token (DAPO, Yu et al. 2025, section
+    3.3). By thought the two tokens of an empty one count as much as the twenty of another: with an advantage
+    that is never negative, as `right`, a long run then learns to think nothing."""
     policy_weight: float = 1.0
     """Of the policy loss."""
     value_weight: float = 1.0

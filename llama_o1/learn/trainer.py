@@ -182,9 +182,13 @@ class Learner:
     ) -> None:
         """Add this process's rows to `figures` and its gradients to the parameters'."""
         losses = self._losses
+        drawn = [int(e.sampled.sum()) for e in experiences]
         if self.settings.objective == "paths":
-            labels = sum(int(e.sampled.sum()) for e in experiences)
-            losses = partial(self._path_losses, labels=labels, steps=len(experiences))
+            losses = partial(self._path_losses, labels=sum(drawn), steps=len(experiences))
+        elif self.settings.policy_mean == "token":
+            # With the weights, so that the policy loss as a whole keeps its weight beside the value loss.
+            tokens = float(np.dot(drawn, weights) / max(float(np.sum(weights)), 1e-12))
+            losses = partial(self._losses, tokens=max(tokens, 1.0))
         mine = share_of(experiences, self.accelerator.process_index, self.accelerator.num_processes)
         for group, batch in self.batches([experiences[i] for i in mine]) if mine else ():
             rows = [mine[i] for i in group]
@@ -236,12 +240,14 @@ class Learner:
             for group, batch in self.batches(experiences):
                 yield group, self.read(batch)
 
-    def _losses(self, batch: Batch, importance: Float[Tensor, " node"]) -> Figures:
+    def _losses(
+        self, batch: Batch, importance: Float[Tensor, " node"], *, tokens: float | None = None
+    ) -> Figures:
         s = self.settings
         reference = self._reference(batch) if s.kl_weight > 0 else None
         proximal = self._proximal_logprobs(batch) if s.decoupled else None
         new = self.read(batch, entropy_grad=s.entropy_weight > 0)
-        return node_figures(new, batch, importance, s, reference=reference, proximal=proximal)
+        return node_figures(new, batch, importance, s, reference=reference, proximal=proximal, tokens=tokens)
 
     def _path_losses(
         self, batch: Batch, importance: Float[Tensor, " node"], *, labels: int, steps: int
