@@ -60,7 +60,7 @@ class LearnerSettings:
     decoupled: bool = False
     """Clip against the weights that the iteration began with and weigh stale draws (Hilton et al. 2022)."""
     policy_mean: PolicyMean = "thought"
-    """What counts alike in the policy loss: every thought, or every drawn token (DAPO, Yu et al. 2025, section
+    """What counts alike in the policy loss: every thought, or every drawn token (DAPO, Yu et al. 2025, sec.
     3.3). By thought the two tokens of an empty one count as much as the twenty of another: with an advantage
     that is never negative, as `right`, a long run then learns to think nothing."""
     policy_weight: float = 1.0
