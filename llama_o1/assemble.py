@@ -31,6 +31,8 @@ from llama_o1.published import PublishedWeights
 
 NANO_FOLDER = Path(__file__).resolve().parent / "nano"  # the shipped weights
 LOCAL_CACHE_MB = 1024
+_GPU_SHARE = 8  # one of so many bytes that a GPU has free is for the cache: a learner needs room, too
+_GPU_SLOTS = 256  # a pass over so many rows takes a GPU about as long as one over few
 SAME_LOGPROB = 0.3  # how far the same weights may differ in other kernels and bf16
 
 
@@ -87,7 +89,13 @@ def assemble(
 
 def around(loaded: Loaded, *, threads: int) -> System:
     """A local engine on a model that something else trains, whose weights it shares."""
-    engine = LocalEngine(loaded.model, threads=threads, value_head=loaded.value_head)
+    engine = LocalEngine(
+        loaded.model,
+        slots=_GPU_SLOTS if torch.cuda.is_available() else EngineSettings.slots,
+        cache_bytes=cache_bytes(None),
+        threads=threads,
+        value_head=loaded.value_head,
+    )
     return System(loaded, engine, Codec(loaded.tokenizer, loaded.special), PublishedWeights())
 
 
@@ -223,16 +231,23 @@ def _open(
         torch.nn.Module.to(loaded.model, "cuda")
         if loaded.value_head is not None:
             loaded.value_head.to("cuda")
-    cache_mb = LOCAL_CACHE_MB if settings.cache_mb is None else settings.cache_mb
     return LocalEngine(
         loaded.model,
         slots=settings.slots,
         max_context=settings.max_context,
-        cache_bytes=cache_mb << 20,
+        cache_bytes=cache_bytes(settings.cache_mb),
         threads=settings.threads,
         dtype=None if settings.dtype is None else DTYPES[settings.dtype],
         value_head=loaded.value_head,
     )
+
+
+def cache_bytes(cache_mb: int | None) -> int:
+    """Memory of the local engine's prefix cache; None: 1 GiB, or an eighth of what a GPU has free if more."""
+    if cache_mb is not None:
+        return cache_mb << 20
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+    return max(LOCAL_CACHE_MB << 20, free // _GPU_SHARE)
 
 
 def _plain_folder(source: str | Path, loaded: Loaded) -> Path | None:

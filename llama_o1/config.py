@@ -47,8 +47,8 @@ class EngineSettings:
     slots: int = 64
     """Samples worked on at once."""
     cache_mb: int | None = None
-    """Key-value cache of prefixes that may be continued; null: 1024, and for vllm on a GPU what `gpu_memory`
-    leaves. Not of servers."""
+    """Key-value cache of prefixes that may be continued; null: 1024, on a GPU an eighth of what is free if
+    that is more, and for vllm there what `gpu_memory` leaves. Not of servers."""
     threads: int = 0
     """CPU threads of the local engine, small models are fastest with 1; 0: as many as there are cores."""
     dtype: Literal["float32", "bfloat16"] | None = None

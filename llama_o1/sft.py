@@ -25,6 +25,7 @@ from llama_o1.card import write_card
 from llama_o1.config import BUILTIN_MODEL
 from llama_o1.errors import RunError
 from llama_o1.format.tokens import special_ids
+from llama_o1.learn.ahead import ahead
 from llama_o1.learn.checkpoint import load_checkpoint, save_checkpoint
 from llama_o1.learn.coldstart import Tuner
 from llama_o1.learn.model import Loaded, load_model, merged, plain, quiet
@@ -175,7 +176,8 @@ def _train(
     steps.update(tuner.num_steps)
     began = time.perf_counter()
     shown = None if tuner.num_steps else _looked(folder, look, tuner)
-    for lines in islice(material.steps, tuner.num_steps, material.num_steps):
+    left = islice(material.steps, tuner.num_steps, material.num_steps)
+    for lines in ahead(left) if torch.cuda.is_available() else left:
         rate = tuner.learning_rate
         loss, tokens = tuner.step(lines)
         step, last = tuner.num_steps, tuner.num_steps == material.num_steps

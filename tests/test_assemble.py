@@ -313,6 +313,15 @@ def test_a_checkpoints_folder_is_written_anew_for_another_engine(config, backend
     assert [folder == tiny_model for folder in opened] == [False, False, True]
 
 
+def test_the_cache_grows_with_a_gpus_free_memory(monkeypatch):
+    cache_bytes = assemble.cache_bytes
+    assert (cache_bytes(None), cache_bytes(5), cache_bytes(0)) == (1 << 30, 5 << 20, 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for free, expected in ((80 << 30, 10 << 30), (2 << 30, 1 << 30)):
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda free=free: (free, 96 << 30))
+        assert (cache_bytes(None), cache_bytes(5)) == (expected, 5 << 20)
+
+
 def test_figures_of_a_phase_are_the_difference_of_two_looks():
     before = EngineFigures(10, 5, 100, 50, 4, 8, slots=4, running=3, waiting=9)
     now = EngineFigures(40, 15, 150, 200, 10, 26, slots=4, running=1, waiting=0)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from llama_o1.learn.figures import node_figures
+from llama_o1.learn.forward import Readout
 from llama_o1.learn.loss import (
     PolicyLoss,
     Weights,
@@ -19,6 +21,7 @@ from llama_o1.learn.loss import (
     value_of,
 )
 from llama_o1.learn.pack import pack, split
+from llama_o1.learn.settings import LearnerSettings
 from replay.experience import Experience
 
 ALL = torch.tensor([[True]])
@@ -274,3 +277,22 @@ def test_groups_stay_under_the_cap_and_hold_every_experience_once():
     for group in groups:
         assert len(group) == 1 or len(group) * max(lengths[i] for i in group) <= 16
     assert groups == [[0, 3, 2], [5], [4], [1]]
+
+
+@pytest.mark.parametrize(("tokens", "drift"), [(None, 0.3 * 0.7 * (1 - 1 / 4)), (0.3 * 1 + 0.7 * 4, 0.0)])
+def test_only_by_token_are_short_thoughts_taught_no_more_than_long_ones(tokens, drift):
+    # One token decides between a thought of one token and one of four; both are right, and drawn as often as
+    # they are likely: there is nothing to learn.
+    logits = torch.tensor([0.3, 0.7]).log().requires_grad_()
+    first = logits.log_softmax(0)
+    logprobs = torch.cat((first[:, None], torch.zeros(2, 3)), dim=1)
+    sampled = torch.tensor([[True, False, False, False], [True, True, True, True]])
+    batch = pack([make([1], [2, 3, 4, 5], mask, advantage=1.0) for mask in sampled.tolist()], 0, "cpu")
+    batch = batch._replace(old_logprobs=logprobs.detach())
+    new = Readout(logprobs, entropy=torch.zeros(2, 4), rating=torch.zeros(2, 2))
+    settings = LearnerSettings(value_weight=0.0)
+    found = node_figures(
+        new, batch, torch.tensor([0.3, 0.7]), settings, reference=None, proximal=None, tokens=tokens
+    )
+    found.loss.sum().backward()
+    torch.testing.assert_close(-logits.grad, torch.tensor([drift, -drift]))
