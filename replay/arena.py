@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from replay.kernels import Kernels, page_of_bytes
+from replay.kernels import Kernels
+from replay.ram import page_of_bytes
 
 Int64 = npt.NDArray[np.int64]
 

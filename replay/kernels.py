@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,6 @@ from replay.errors import ReplayError
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 Float64 = npt.NDArray[np.float64]
-_LINE = 64  # bytes of a cache line
-_LARGE = 1 << 21  # bytes of a large page of memory
 Backend = Literal["auto", "numba", "numpy"]
 
 
@@ -92,30 +90,6 @@ class Kernels(NamedTuple):
     sample: _Sample  # draw and gather, in one call
     look_up: _LookUp
     set_priorities: _SetPriorities
-
-
-def zeros_in_lines(count: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Zeros that begin where a cache line does, so that a block of 64 bytes lies in one line, not in two.
-
-    Written rather than asked for as zeros: numpy gives large arrays large pages of memory only so.
-    """
-    array = _aligned(count * np.dtype(dtype).itemsize, _LINE)
-    array[:] = 0
-    return array.view(dtype)
-
-
-def page_of_bytes(size: int) -> npt.NDArray[np.uint8]:
-    """About so many bytes, not written yet; many begin and end where large pages of memory do.
-
-    Numpy asks the system for large pages in arrays of 4 MB and more; the ends of others lie in small ones.
-    """
-    return _aligned(size // _LARGE * _LARGE, _LARGE) if size >= 2 * _LARGE else np.empty(size, np.uint8)
-
-
-def _aligned(size: int, line: int) -> npt.NDArray[np.uint8]:
-    raw = np.empty(size + line, dtype=np.uint8)  # what is never written takes no memory
-    begin = -raw.ctypes.data % line
-    return raw[begin : begin + size]
 
 
 def kernels_of(backend: Backend) -> Kernels | None:

@@ -19,7 +19,8 @@ from replay.checks import HIGHEST, checked_priorities
 from replay.evict import NOTHING, Eviction, Keys, Victims
 from replay.file import Position
 from replay.journal import Priorities, Snapshot
-from replay.kernels import Kernels, zeros_in_lines
+from replay.kernels import Kernels
+from replay.ram import zeros_in_lines
 from replay.sumtree import SumTree
 
 Int64 = npt.NDArray[np.int64]

@@ -6,6 +6,7 @@ buffer's business. What the tables hold is written in file.py.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sqlite3
@@ -45,6 +46,7 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 Durability = Literal["process", "power"]
 
+_MAPPED = 1 << 40  # bytes of the file, at most; SQLite has a limit of its own
 KEPT_MARKS = 8  # snapshots one can go back to; older ones and their evicted nodes are deleted
 
 _ADD_NODE = f"INSERT INTO nodes VALUES ({', '.join('?' * (len(COLUMNS) + 2))})"
@@ -182,7 +184,7 @@ class Store:
 
     def nodes(self, ids: Int64) -> Iterator[Nodes]:
         """The live nodes, whose ids are given, checked, in chunks; ReplayError names a damaged one."""
-        with named_errors(self.path):
+        with named_errors(self.path), self._reading_much():
             yield from read_nodes(self._db, self.path, ids)
 
     def close(self) -> None:
@@ -208,6 +210,20 @@ class Store:
                 self._db.execute(
                     f"INSERT INTO meta VALUES ({marks})", (FORMAT, *start, position_checksum(start))
                 )
+
+    @contextmanager
+    def _reading_much(self) -> Iterator[None]:
+        """Read the file where it lies in memory, and look for no cycles among rows that hold none."""
+        was_collecting = gc.isenabled()
+        gc.disable()
+        self._db.execute(f"PRAGMA mmap_size = {_MAPPED}").fetchall()
+        try:
+            yield
+        finally:
+            if was_collecting:
+                gc.enable()
+            with suppress(sqlite3.Error):  # of a damaged file, which is named already
+                self._db.execute("PRAGMA mmap_size = 0").fetchall()
 
     @contextmanager
     def _transaction(self, num_bytes: int) -> Iterator[None]:

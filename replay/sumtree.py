@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from replay.errors import ReplayError
-from replay.kernels import Kernels, zeros_in_lines
+from replay.kernels import Kernels
+from replay.ram import zeros_in_lines
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]

@@ -1,5 +1,6 @@
 """The file: kills, second writers, damage, newer formats, plain SQL clients."""
 
+import gc
 import os
 import shutil
 import sqlite3
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,23 @@ def test_a_flipped_bit_of_an_array_names_its_node(tmp_path):
         PrioritizedReplayBuffer(tmp_path, capacity=50)
     with ReplayReader(tmp_path) as reader, pytest.raises(ReplayError, match="node 2 does not match"):
         reader.node(2)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+@pytest.mark.parametrize("damage", ["", "DELETE FROM nodes WHERE id = 2"])
+def test_opening_leaves_the_collector_and_the_mapping_as_they_were(tmp_path, collects, damage):
+    path = begin(tmp_path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(damage)
+        db.commit()
+    (gc.enable if collects else gc.disable)()
+    try:
+        with suppress(ReplayError), PrioritizedReplayBuffer(tmp_path, capacity=50) as buffer:
+            assert buffer._store._db.execute("PRAGMA mmap_size").fetchone() == (0,)
+            assert not damage
+        assert gc.isenabled() == collects
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
