@@ -10,7 +10,7 @@ from llama_o1 import assemble
 from llama_o1.config import RunConfig
 from llama_o1.measure.evaluate import Score, evaluate
 from llama_o1.measure.summary import Looked
-from llama_o1.measure.values import value_figures
+from llama_o1.measure.values import set_figures, value_figures
 from llama_o1.play.methods import MethodSettings
 from llama_o1.progress import Rates, bar
 from llama_o1.state import Progress
@@ -67,6 +67,7 @@ def examine(
                 version=progress.iteration, phase="evaluate", method=name, set=set_name,
                 accuracy=accuracy.mean, low=accuracy.low, high=accuracy.high,
                 problems=len(score.correct), tokens=score.tokens, nodes=score.nodes,
+                **set_figures(score.rated),
             )  # fmt: skip
         believed = value_figures([score.rated for score in scores.values()], config.seed)
         write(version=progress.iteration, phase="evaluate_values", method=name, **believed)

@@ -52,6 +52,9 @@ def metrics(step):
         "brier_conclude": 0.125, "bin_0_count": 20, "bin_0_value": 0.05, "bin_0_label": 0.1,
         "bin_9_count": 10, "bin_9_value": 0.95, "bin_9_label": 0.8,
     }  # fmt: skip
+    for name, value in (("word 4", 0.5), ("svamp", 0.625)):
+        of_set = {"set": name, "thoughts": 15, "value": value, "label": 0.5 + step / 20, "ece": 0.1}
+        yield {"step": step, "phase": "evaluate", "method": "greedy", **of_set}
     yield {"step": step, "phase": "evaluate_values", "method": "greedy", **values}
     if step:
         yield {"step": step, "phase": "play", "right": 0.25, "solved": 0.5, "tokens_per_s": 900.0}

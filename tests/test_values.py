@@ -2,7 +2,7 @@
 
 import pytest
 
-from llama_o1.measure.values import Rated, rated, value_figures
+from llama_o1.measure.values import Rated, rated, set_figures, value_figures
 from tree.actions import MetaAction
 from tree.node import Node, Tree
 
@@ -68,6 +68,16 @@ def test_one_problem_of_two_sets_is_two_problems():
     right, wrong = Rated(0, 1, "expand", 1.0, 1.0), Rated(0, 1, "expand", 1.0, 0.0)
     found = value_figures([[right], [wrong]], seed=0)
     assert (found["ece"], found["ece_low"], found["ece_high"]) == (0.5, 0, 1)
+
+
+def test_a_set_tells_whether_its_values_are_too_high():
+    thoughts = [
+        Rated(0, 1, "expand", 0.75, 0.5),
+        Rated(0, 2, "conclude", 0.25, 0.0),
+        Rated(1, 1, "expand", 0.5, 0.5),
+    ]
+    assert set_figures(thoughts) == pytest.approx({"thoughts": 3, "value": 0.5, "label": 1 / 3, "ece": 1 / 6})
+    assert set_figures([]) == {}
 
 
 def test_no_thoughts_have_no_figures():

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llama_o1.measure.calibrate import calibration, intervals, reliability
+from llama_o1.measure.calibrate import calibration, calibration_error, intervals, reliability
 from llama_o1.measure.statistics import resamples
 from tree.actions import MetaAction
 from tree.node import Tree
@@ -81,3 +81,16 @@ def value_figures(sets: Sequence[Sequence[Rated]], seed: int) -> dict[str, float
         if found.num_thoughts:
             figures |= {f"bin_{i}_value": found.value, f"bin_{i}_label": found.label}
     return figures
+
+
+def set_figures(thoughts: Sequence[Rated]) -> dict[str, float]:
+    """Of one set: number of thoughts, their mean value and mean label, and ECE. Of no thoughts none."""
+    if not thoughts:
+        return {}
+    values, labels = np.array([(one.value, one.label) for one in thoughts]).T
+    return {
+        "thoughts": len(thoughts),
+        "value": float(values.mean()),
+        "label": float(labels.mean()),
+        "ece": calibration_error(values, labels),
+    }

@@ -120,11 +120,21 @@ def values_in_words(run: RunRecord) -> list[str]:
     """How good the newest values on held-out problems are, a sentence for each method that tells of them."""
     found = {method: last_values(run, method) for method in VALUE_METHODS}
     return [
-        f"Values of {values['count']} held-out thoughts of {method}, after iteration {values['step']}: "
-        f"AUC {figure(values, 'auc')}, expected calibration error {figure(values, 'ece')}."
+        sentence
         for method, values in found.items()
         if values
+        for sentence in (
+            f"Values of {values['count']} held-out thoughts of {method}, after iteration {values['step']}: "
+            f"AUC {figure(values, 'auc')}, expected calibration error {figure(values, 'ece')}.",
+            *_values_by_set(run, method, values["step"]),
+        )
     ]
+
+
+def _values_by_set(run: RunRecord, method: str, step: int) -> list[str]:
+    lines = [line for line in run.lines("evaluate", method=method, step=step) if "label" in line]
+    means = ", ".join(f"{line['set']} {line['value']:.2f} and {line['label']:.2f}" for line in lines)
+    return [f"  Mean value, and share that came out right: {means}."] if len(lines) > 1 else []
 
 
 def figure(values: Mapping[str, Any], name: str) -> str:
