@@ -1,6 +1,7 @@
 import random
 import re
 from collections import Counter
+from fractions import Fraction
 from itertools import islice
 
 import pytest
@@ -167,6 +168,24 @@ def test_stored_sets_are_drawn_in_a_new_order_each_time_round():
     assert len({tuple(r) for r in rounds}) > 1
 
 
+def test_a_share_of_a_set_is_told_with_other_numbers_and_nothing_else_changes():
+    def drawn(share):
+        sets = [ProblemSet("svamp", max_steps=2, vary=share), ProblemSet("word", max_steps=2)]
+        return list(islice(draw(sets, "train", seed=0), 400))
+
+    plain, half, full = drawn(0.0), drawn(0.5), drawn(1.0)
+    assert [p.id for p in plain] == [p.id for p in half] == [p.id for p in full]
+    assert full == drawn(1.0)
+    told = [(a, b) for a, b in zip(plain, full, strict=True) if a.question != b.question]
+    assert {a.source for a, _ in told} == {"svamp"}
+    num_svamp = sum(p.source == "svamp" for p in plain)
+    assert len(told) > 0.5 * num_svamp  # of the others the solution would not follow
+    assert 0.3 < sum(a.question != b.question for a, b in zip(plain, half, strict=True)) / len(told) < 0.7
+    for a, b in told:
+        assert re.sub(r"\d+", "#", a.question) == re.sub(r"\d+", "#", b.question)
+        assert evaluate(b.steps[-1].expression) == Fraction(b.answer)
+
+
 def test_a_generated_set_is_selected_with_exactly_the_steps_and_number_asked_for():
     chosen = select(ProblemSet("word", min_steps=4, max_steps=4, limit=300), "test")
     assert len(chosen) == 300
@@ -187,6 +206,7 @@ def test_a_set_of_which_nothing_fits_is_refused():
         ({"min_steps": 0}, "steps of problem set word must be 1 <= min_steps <= max_steps, got 0 to None"),
         ({"min_steps": 3, "max_steps": 2}, "got 3 to 2"),
         ({"limit": 0}, "limit of problem set word must be at least 1, got 0"),
+        ({"vary": 1.5}, r"vary of problem set word must be in \[0, 1\], got 1.5"),
     ],
 )
 def test_a_set_that_can_name_no_problem_is_refused(wrong, message):

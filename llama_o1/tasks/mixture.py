@@ -11,6 +11,7 @@ from llama_o1.errors import ConfigError, ProblemError
 from llama_o1.tasks.generator import MAX_STEPS, generate, stream
 from llama_o1.tasks.problem import Problem
 from llama_o1.tasks.problems import GENERATED_COUNT, load_problems
+from llama_o1.tasks.vary import vary
 from llama_o1.tasks.verify import failing_golds
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,9 @@ class ProblemSet:
     """None: any number."""
     limit: int | None = None
     """None: all there are."""
+    vary: float = 0.0
+    """Share of the problems drawn to learn from that are told with other numbers; those alone that have a
+    worked solution to follow."""
 
     def __post_init__(self) -> None:
         """Refuse settings that can name no problem."""
@@ -52,6 +56,8 @@ class ProblemSet:
             )
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit of problem set {self.name} must be at least 1, got {self.limit}")
+        if not 0 <= self.vary <= 1:
+            raise ConfigError(f"vary of problem set {self.name} must be in [0, 1], got {self.vary}")
 
     @property
     def label(self) -> str:
@@ -81,13 +87,20 @@ def draw(
     *,
     worked: bool = False,
 ) -> Iterator[Problem]:
-    """Problems of these sets by weight, without end; `worked`: only such as have a worked solution."""
+    """Problems of these sets by weight, without end, varied as the sets say.
+
+    `worked`: only such as have a worked solution.
+    """
     rng = random.Random(f"mixture/{split}/{seed}")
     sources = [
         _generated(s, split, seed)
         if s.name in MAX_STEPS and s.limit is None
         else _shuffled(select(s, split, columns, skip_bad_lines, worked=worked), f"{s.name}/{split}/{seed}")
         for s in sets
+    ]
+    sources = [
+        _varied(source, s.vary, f"{s.name}/{split}/{seed}") if s.vary else source
+        for source, s in zip(sources, sets, strict=True)
     ]
     weights = [s.weight for s in sets]
     while True:
@@ -160,6 +173,14 @@ def _generated(wanted: ProblemSet, split: str, seed: int) -> Iterator[Problem]:
     most = wanted.max_steps or MAX_STEPS[wanted.name]
     while True:
         yield from stream(wanted.name, split, seed, wanted.min_steps, most)
+
+
+def _varied(problems: Iterator[Problem], share: float, seed: str) -> Iterator[Problem]:
+    """The problems, this share of them with other numbers where their solution follows."""
+    rng = random.Random(f"{seed}/vary")
+    for problem in problems:
+        told = vary(problem, rng) if rng.random() < share else None
+        yield told or problem
 
 
 def _shuffled(stored: list[Problem], seed: str) -> Iterator[Problem]:
