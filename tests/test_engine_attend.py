@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from llama_o1.engine.attend import Feed, Plan
-from llama_o1.engine.dense import attend_padded, attention
+from llama_o1.engine.dense import attend_padded, attention, padded
 from llama_o1.engine.few import Few, attend_few
 from llama_o1.engine.kv import KeyValues
 from llama_o1.engine.places import Range
@@ -112,7 +112,7 @@ def test_few_tokens_see_their_own_past_on_every_device(
     attend_few(*arrays, few, output.numpy(), SCALING, softcap or 0.0)
     torch.testing.assert_close(output, expected, atol=2e-5, rtol=2e-5)
     output = torch.full_like(query, 7.0)
-    attend_padded(query, keys, values, few, output, SCALING, softcap)
+    attend_padded(query, keys, values, padded(few, query.device), output, SCALING, softcap)
     torch.testing.assert_close(output, expected, atol=2e-5, rtol=2e-5)
 
 

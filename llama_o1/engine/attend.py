@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llama_o1.engine.dense import attend_padded, attention
+from llama_o1.engine.dense import Padded, attend_padded, attention, padded
 from llama_o1.engine.few import Few, Int64, attend_few
 from llama_o1.engine.kv import KeyValues
 from llama_o1.engine.places import Range, positions_of
@@ -72,6 +72,7 @@ class Plan:
         self._memory = memory
         self._layer = 0
         self._fews: dict[tuple[int | None, bool], Few] = {}
+        self._padded: dict[int | None, Padded] = {}  # by window
         positions: list[int] = []  # in the row, of each token in `flat`
         rows: list[int] = []
         few: list[int] = []  # places in `flat`
@@ -189,8 +190,10 @@ class Plan:
         if queries.device.type == "cpu":
             arrays = queries.numpy(), keys.numpy(), values.numpy()
             attend_few(*arrays, few, output.numpy(), scaling, softcap or 0.0)
-        else:
-            attend_padded(queries, keys, values, few, output, scaling, softcap)
+            return
+        if window not in self._padded:
+            self._padded[window] = padded(few, queries.device)
+        attend_padded(queries, keys, values, self._padded[window], output, scaling, softcap)
 
     def _asked(self, window: int | None, ends_only: bool) -> Few:
         """The tokens of rows that feed few, or the last ones of all; most layers ask for the same."""

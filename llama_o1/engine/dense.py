@@ -6,12 +6,13 @@ M of them asked, G query heads a key-value head, C positions of the memory.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from llama_o1.engine.few import Few
-from llama_o1.engine.places import positions_of
 
 
 def attention(
@@ -53,31 +54,48 @@ def attention(
     return part.transpose(1, 2), sums.transpose(1, 2)
 
 
+class Padded(NamedTuple):
+    """The asked tokens of R rows side by side, and what each sees: the same in all layers of a pass."""
+
+    tokens: Tensor  # [R, Q] of the N, padded by repeating a row's last
+    kept: Tensor  # [M] of R * Q, those that are not padding
+    past: Tensor  # [R, P] of the memory, padded by repeating a row's last
+    hidden: Tensor  # [R, Q, P]
+
+
+def padded(few: Few, device: torch.device) -> Padded:
+    """Each row's asked tokens and past, padded to the most tokens and the longest past."""
+    order = np.argsort(few.row, kind="stable")
+    rows, counts = np.unique(few.row, return_counts=True)
+    slots = np.arange(counts.max())
+    asked = order[(counts.cumsum() - counts)[:, None] + np.minimum(slots, counts[:, None] - 1)]
+    kept = np.flatnonzero(slots < counts[:, None])
+    lengths = few.ranges[:, 1] - few.ranges[:, 0]
+    ends = np.concatenate(([0], lengths.cumsum()))
+    positions = np.arange(ends[-1]) + np.repeat(few.ranges[:, 0] - ends[:-1], lengths)
+    at = np.arange(few.end.max())
+    begin, stop = ends[few.bounds[rows], None], ends[few.bounds[rows + 1], None]
+    past = positions[np.minimum(begin + at, stop - 1)]
+    hidden = (at < few.first[asked][..., None]) | (at >= few.end[asked][..., None])
+    arrays = few.tokens[asked], kept, past, hidden
+    return Padded(*(torch.from_numpy(array).to(device) for array in arrays))
+
+
 def attend_padded(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
-    few: Few,
+    asked: Padded,
     output: Tensor,
     scaling: float,
     softcap: float | None,
 ) -> None:
-    """What `attend_few` does, on any device: every asked token's past is gathered, padded to the longest."""
-    longest = int(few.end.max())
-    rows = [
-        positions_of([(int(a), int(b)) for a, b in few.ranges[start:end]], 0, longest)
-        for start, end in zip(few.bounds, few.bounds[1:], strict=False)
-    ]
-    padded = np.array([row + [0] * (longest - len(row)) for row in rows], dtype=np.int64)[few.row]
-    at = np.arange(longest)
-    seen = (at >= few.first[:, None]) & (at < few.end[:, None])
-    device = queries.device
-    past, hidden = torch.from_numpy(padded).to(device), torch.from_numpy(~seen).to(device)
-    tokens = torch.from_numpy(few.tokens).to(device)
+    """What `attend_few` does, on any device: every row's past is gathered, padded to the longest."""
     groups = queries.shape[1] // keys.shape[1]
-    query = queries[tokens].unflatten(1, (keys.shape[1], groups))  # [M, K, G, E]
-    scores = torch.einsum("mkge,mpke->mkgp", query, keys[past]).float() * scaling
+    query = queries[asked.tokens].unflatten(2, (keys.shape[1], groups))  # [R, Q, K, G, E]
+    scores = torch.einsum("rqkge,rpke->rkgqp", query, keys[asked.past]).float() * scaling
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    weights = scores.masked_fill(hidden[:, None, None], -torch.inf).softmax(-1).to(values.dtype)
-    output[tokens] = torch.einsum("mkgp,mpke->mkge", weights, values[past]).flatten(1, 2)
+    weights = scores.masked_fill(asked.hidden[:, None, None], -torch.inf).softmax(-1).to(values.dtype)
+    made = torch.einsum("rkgqp,rpke->rqkge", weights, values[asked.past])
+    output[asked.tokens.flatten()[asked.kept]] = made.flatten(2, 3).flatten(0, 1)[asked.kept]
