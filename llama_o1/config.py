@@ -15,7 +15,7 @@ from llama_o1.play.curriculum import CurriculumSettings
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import MethodSettings
 from llama_o1.play.reward import RewardSettings
-from llama_o1.tasks.mixture import Columns, ProblemSet
+from llama_o1.tasks.mixture import Columns, ProblemSet, check_not_varied
 from tree.targets import AdvantageMode
 
 BUILTIN_MODEL = "nano"
@@ -180,7 +180,8 @@ class EvaluationSettings:
     """Before and after, also evaluate the tree search, on at most so many problems of each set; 0: never."""
 
     def __post_init__(self) -> None:
-        """Refuse evaluations that never come."""
+        """Refuse evaluations that never come, and held-out problems told anew."""
+        check_not_varied(self.problems, "evaluation.problems")
         if self.every < 1:
             raise ConfigError(f"evaluation.every must be at least 1, got {self.every}")
         if self.search < 0:

@@ -12,7 +12,7 @@ from llama_o1.format.line import LineSettings
 from llama_o1.format.marks import MarkSettings
 from llama_o1.learn.settings import ColdstartSettings, LoraSettings, NewModelSettings
 from llama_o1.records import RecordColumns
-from llama_o1.tasks.mixture import ProblemSet
+from llama_o1.tasks.mixture import ProblemSet, check_not_varied
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class SftEvaluation(Lengths):
     """Held-out lines of worked problems whose loss is looked at; of a file it is the `holdout`."""
 
     def __post_init__(self) -> None:
-        """Refuse evaluations that never come."""
+        """Refuse evaluations that never come, and held-out problems told anew."""
+        check_not_varied(self.problems, "evaluation.problems")
         for name, least in (("every", 1), ("lines", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"evaluation.{name} must be at least {least}, got {getattr(self, name)}")

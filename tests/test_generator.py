@@ -6,7 +6,11 @@ from itertools import islice
 
 import pytest
 
+from llama_o1.config import EvaluationSettings
 from llama_o1.errors import ConfigError, ProblemError
+from llama_o1.measure.ablate_settings import AblateConfig
+from llama_o1.measure.settings import EvalConfig
+from llama_o1.sft_config import SftEvaluation
 from llama_o1.tasks.arithmetic import evaluate, numbers_in
 from llama_o1.tasks.generator import MAX_STEPS, canonical, generate, stream
 from llama_o1.tasks.mixture import ProblemSet, draw, select
@@ -212,6 +216,20 @@ def test_a_set_of_which_nothing_fits_is_refused():
 def test_a_set_that_can_name_no_problem_is_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):
         ProblemSet("word", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("made", "name"),
+    [
+        (EvaluationSettings, "evaluation.problems"),
+        (SftEvaluation, "evaluation.problems"),
+        (EvalConfig, "problems"),
+        (AblateConfig, "problems"),
+    ],
+)
+def test_held_out_problems_cannot_be_told_with_other_numbers(made, name):
+    with pytest.raises(ConfigError, match=f"^{name}: held-out .* are, but svamp has vary 0.5; leave it out"):
+        made(problems=(ProblemSet("word"), ProblemSet("svamp", vary=0.5)))
 
 
 def test_a_label_tells_the_steps():

@@ -15,7 +15,7 @@ from llama_o1.errors import ConfigError
 from llama_o1.measure.effects import Contrast
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import Kind, MethodSettings
-from llama_o1.tasks.mixture import Columns, ProblemSet
+from llama_o1.tasks.mixture import Columns, ProblemSet, check_not_varied
 
 WHOLE, TRAINED = "whole", "trained"  # the searches that nothing is taken from: shipped weights, a run's
 
@@ -114,6 +114,7 @@ class AblateConfig:
 
     def __post_init__(self) -> None:
         """Refuse names that nothing has, and counts that compare nothing."""
+        check_not_varied(self.problems, "problems")
         known = (*INFERENCE, *TRAINING)
         for name in self.ablations:
             if name not in known:

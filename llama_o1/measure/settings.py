@@ -15,7 +15,7 @@ from llama_o1.errors import ConfigError
 from llama_o1.measure.ways import WAYS, Way
 from llama_o1.play.expand import ThoughtSettings
 from llama_o1.play.methods import Method, MethodSettings
-from llama_o1.tasks.mixture import Columns, ProblemSet
+from llama_o1.tasks.mixture import Columns, ProblemSet, check_not_varied
 
 METHODS: tuple[Method, ...] = get_args(Method)
 
@@ -61,6 +61,7 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         """Refuse what compares nothing, and names that no method has."""
+        check_not_varied(self.problems, "problems")
         for name in ("methods", "budgets", "seeds", "problems"):
             values = getattr(self, name)
             if not values:

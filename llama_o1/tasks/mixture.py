@@ -78,6 +78,16 @@ class ProblemSet:
         return self.min_steps <= problem.num_steps <= (self.max_steps or problem.num_steps)
 
 
+def check_not_varied(sets: Sequence[ProblemSet], name: str) -> None:
+    """ConfigError when one of these held-out sets, which the setting `name` holds, is to be varied."""
+    for one in sets:
+        if one.vary:
+            raise ConfigError(
+                f"{name}: held-out problems are told as they are, but {one.name} has vary {one.vary:g}; leave "
+                "it out"
+            )
+
+
 def draw(
     sets: Sequence[ProblemSet],
     split: str,
