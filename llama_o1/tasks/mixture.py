@@ -83,8 +83,8 @@ def check_not_varied(sets: Sequence[ProblemSet], name: str) -> None:
     for one in sets:
         if one.vary:
             raise ConfigError(
-                f"{name}: held-out problems are told as they are, but {one.name} has vary {one.vary:g}; leave "
-                "it out"
+                f"{name}: held-out problems are told as they are, but {one.name} has vary {one.vary:g}; "
+                "leave it out"
             )
 
 
