@@ -1,5 +1,6 @@
 """Whole searches over scripted thoughts: simulations, budget, conclusions, depth, lines."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -283,24 +284,50 @@ def test_lines_share_equal_beginnings_and_sample_every_thought():
 
 
 @pytest.mark.parametrize("num_lines", [2, 5])
-def test_lines_that_are_begun_conclude_within_the_budget(num_lines):
+def test_lines_keep_to_the_budget_and_there_is_an_answer(num_lines):
     for budget in range(5, 200, 7):
         tree = a_tree()
         limits = Limits(budget, thought=10, conclusion=5)
         finish(lines(tree, num_lines, 8, limits, by_model), stepping(tree, 3))
-        inner = [node for node in tree.nodes if node.index and not node.terminal]
-        assert all(node.children for node in inner)
         assert 1 <= len(tree.terminals()) <= num_lines
         assert tree.tokens_used <= budget
 
 
-@pytest.mark.parametrize(("budget", "complete"), [(69, 1), (70, 2), (104, 2), (105, 3), (1000, 9)])
+@pytest.mark.parametrize(("budget", "complete"), [(74, 1), (75, 2), (109, 2), (110, 3), (1000, 9)])
 def test_no_line_but_the_first_is_begun_unless_the_budget_pays_it_whole(budget, complete):
     tree = a_tree()
-    # each line takes 3 thoughts of 10 and a conclusion of 5, 35 in all
+    # each line takes 3 thoughts of 10 and a conclusion of 5, for which a thought's 10 must be left: 35, 40
     finish(lines(tree, 9, 8, Limits(budget, thought=10, conclusion=5), by_model), stepping(tree, 3))
     assert [len(line) for line in lines_of(tree)] == [4] * complete
     assert tree.tokens_used == 35 * complete
+
+
+@pytest.mark.parametrize("spread", [0, 6])
+def test_lines_are_as_long_as_the_policy_makes_them_however_many_the_budget_pays(spread):
+    """Thoughts may take four times what they do, and conclusions three times: none ends for that."""
+    tree, rng, budget = a_tree(), Random(0), 1000
+    evaluate = stepping(tree, 3)
+
+    def varied(ask):
+        return replace(told := evaluate(ask), tokens=told.tokens + rng.randint(-spread // 2, spread // 2))
+
+    finish(lines(tree, 64, 8, Limits(budget, thought=40, conclusion=15), by_model), varied)
+    assert {len(line) for line in lines_of(tree)} == {4}
+    assert len(lines_of(tree)) >= 25  # of 35 tokens each
+    assert tree.tokens_used <= budget
+
+
+def test_a_line_that_meets_the_end_of_the_budget_has_no_answer_beside_one_that_has():
+    tree = a_tree()
+    evaluate = stepping(tree, 3, tokens=2)
+
+    def longer(ask):
+        return replace(evaluate(ask), tokens=10) if ask.line else evaluate(ask)
+
+    # the first takes 11 of 31 and needed 16, the other has 20 for two thoughts
+    asks = finish(lines(tree, 2, 8, Limits(31, thought=10, conclusion=5), by_model), longer)
+    assert [ask.line for ask in asks] == [0, 0, 0, 0, 1, 1]
+    assert [len(line) for line in lines_of(tree)] == [4]
 
 
 def test_lines_wait_for_reserved_tokens_rather_than_conclude_early():
