@@ -46,6 +46,7 @@ class FakeServer:
         self.refuses = lambda body: None  # (status, message) for a completion it does not serve
         self.delay_s = 0.0
         self.slow_first_id = None  # a completion whose prompt starts with it takes 10 s
+        self.at_the_slow_one = Event()  # it has come in
         self.broken_off = Event()  # a client closed its connection while it waited
         self.drawn = 0
         self.cache = set()
@@ -206,7 +207,10 @@ def _handler(server):
 
         def _waits(self, body):
             """Sit out the delay; False when the client closed its connection meanwhile."""
-            delay_s = 10.0 if body["prompt"][0] == server.slow_first_id else server.delay_s
+            slow = body["prompt"][0] == server.slow_first_id
+            delay_s = 10.0 if slow else server.delay_s
+            if slow:
+                server.at_the_slow_one.set()
             until = time.monotonic() + delay_s
             while (left := until - time.monotonic()) > 0:
                 readable, _, _ = select.select([self.connection], [], [], min(left, 0.01))
